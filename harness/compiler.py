@@ -1,0 +1,399 @@
+"""The way of the data: read, lower, cut, build. Each step is one function of one module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+
+from .dims import Dim
+from .engines.base import BuildRequest, Engine, Profile, Session, get_engine
+from .errors import Blocked, EngineMissing, InputError, ModelError, OptionError, UnsupportedOperator
+from .executor import Program, Step
+from .frontend import compat
+from .frontend.mxnet import read_model
+from .graph import Graph, TensorType
+from .inputs import Input, read_inputs
+from .lowering import LoweredGraph, assemble, lower
+from .model import Model, Plan, Segment
+from .operators.context import Fragment, Missing, Untyped, Value
+from .partition import Part, partition
+
+Array = npt.NDArray[Any]
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
+FALLBACKS = ("mxnet", "error")
+
+
+def compile(
+    source: Any,
+    params: Any = None,
+    inputs: Mapping[str, Any] | None = None,
+    engine: str = "auto",
+    precision: str = "fp32",
+    fallback: str = "mxnet",
+    calibration: Iterable[Mapping[str, Any]] | None = None,
+    cache_dir: str | Path | None = None,
+    min_segment_size: int = 1,
+    **engine_options: Any,
+) -> Model:
+    """Compile an MXNet model.
+
+    Args:
+        source: a Symbol, a HybridBlock, a Module, ``"path/prefix"`` of prefix-symbol.json and prefix-0000.params, or
+            the path of a symbol.json.
+        params: name -> array (``arg:`` and ``aux:`` allowed), the path of a .params file, or an epoch number; None
+            takes the files beside the symbol, or the Block's own.
+        inputs: name -> shape, in which a size may be (min, opt, max); or name -> :class:`harness.Input`.
+        engine: "auto" (TensorRT where there is a GPU for it, else ONNX Runtime), "onnxruntime", "tensorrt" or
+            "tensorrt_rtx".
+        precision: "fp32", "tf32", "fp16", "bf16", "int8" or "fp8".
+        fallback: "mxnet" runs what cannot be lowered there; "error" raises UnsupportedOperator naming all of it.
+        calibration: samples {input: array} for int8 and fp8.
+        cache_dir: where built plans are kept.
+        min_segment_size: parts with fewer nodes are left to MXNet.
+        engine_options: the engine's own; an unknown one is refused with the list.
+
+    Raises:
+        HarnessError: see :mod:`harness.errors`; the message names the cause.
+    """
+    _check_choice("precision", precision, PRECISIONS)
+    _check_choice("fallback", fallback, FALLBACKS)
+    if not isinstance(min_segment_size, int) or min_segment_size < 1:
+        raise OptionError(f"min_segment_size: {min_segment_size!r} is not a positive integer")
+    library = get_engine(choose_engine(engine))
+    library.check_options(engine_options)
+    notices: list[str] = []
+    graph, arrays = read_model(source, params, notices)
+    specs = read_inputs(inputs)
+    lowered = _lower(graph, arrays, specs, library, fallback)
+    parts = _cut(lowered, library.name, fallback, min_segment_size)
+    request = _Requests(library, precision, calibration, _profile(specs), engine_options, cache_dir)
+    return _link(lowered, parts, specs, request, notices)
+
+
+def to_onnx(
+    source: Any,
+    params: Any = None,
+    inputs: Mapping[str, Any] | None = None,
+    precision: str = "fp32",
+    path: str | Path | None = None,
+) -> onnx.ModelProto | str:
+    """The whole model as one typed ONNX model.
+
+    Returns:
+        A ``ModelProto``; or, with ``path``, the path of the file written (constants beside it above 2 GB).
+
+    Raises:
+        UnsupportedOperator: a part has no lowering.
+        HarnessError: as ``compile``.
+    """
+    _check_choice("precision", precision, PRECISIONS)
+    graph, arrays = read_model(source, params, [])
+    specs = read_inputs(inputs)
+    lowered = _lower(graph, arrays, specs, None, "error")
+    values = _input_values(specs)
+    names = _unique(graph.output_names)
+    fragments = [node.fragment for node in lowered.nodes.values() if node.fragment]
+    model = assemble("mxtrt", fragments, list(values.values()), list(zip(names, lowered.outputs)))
+    model = _convert(model, precision, None)
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    if path is None:
+        if size > 2**31 - 2**20:
+            raise OptionError(f"path: the constants have {size} bytes, more than one message can hold; give a path")
+        return ir.to_proto(_in_memory(model))
+    target = Path(path)
+    try:
+        ir.save(_in_memory(model), target, external_data=f"{target.name}.data" if size > 2**31 - 2**20 else None)
+    except OSError as error:
+        raise OptionError(f"path: {target} cannot be written: {error}") from None
+    return str(target)
+
+
+def choose_engine(engine: str) -> str:
+    """ "auto" resolved to the name of an engine that is there."""
+    if engine != "auto":
+        return engine
+    try:
+        return get_engine("tensorrt").name
+    except EngineMissing:
+        return "onnxruntime"
+
+
+# --- lowering --------------------------------------------------------------------------------------------------------
+
+
+def _lower(
+    graph: Graph, params: Mapping[str, Array], specs: Mapping[str, Input], library: Engine | None, fallback: str
+) -> LoweredGraph:
+    variables = {node.name for node in graph.variables}
+    for name in specs:
+        if name not in variables:
+            known = [n for n in sorted(variables) if n not in params]
+            raise InputError(f"inputs: {name!r} is not a variable of the model; without a value are {', '.join(known)}")
+    dims: dict[str, Dim] = {}
+    values = {name: Value(name, TensorType(a.dtype, a.shape), a) for name, a in params.items() if name in variables}
+    for name, value in _input_values(specs).items():
+        values[name] = value
+        dims.update({str(size): size for size in value.shape if isinstance(size, Dim)})
+    infer = _no_inference
+    if fallback == "mxnet" and compat.available():
+        from .engines.mxnet import Inference
+
+        infer = Inference(graph.np_shape, dims)
+    lowered = lower(graph, values, infer, library.refuse if library else _no_refusal, dims)
+    blocked = [Blocked(n.node.name, n.node.operator, n.reason) for n in lowered.nodes.values() if n.reason is not None]
+    if blocked and fallback == "error":
+        own = [b for b in blocked if not b.reason.startswith("the type of its input ")]
+        raise UnsupportedOperator(own or blocked, "fallback='mxnet' would leave them to MXNet")
+    if blocked and not compat.available():
+        own = [b for b in blocked if not b.reason.startswith("the type of its input ")]
+        raise UnsupportedOperator(own or blocked, "MXNet could run them, and is not installed: pip install 'mxtrt[mxnet]'")
+    for entry, output in zip(graph.heads, lowered.outputs):
+        if isinstance(output, Missing):
+            _ = output.type  # an output that is a variable without a value: raises, and names it
+        del entry
+    return lowered
+
+
+def _no_inference(node: Any, inputs: Any) -> None:
+    return None
+
+
+def _no_refusal(fragment: Fragment) -> None:
+    return None
+
+
+def _input_values(specs: Mapping[str, Input]) -> dict[str, Value]:
+    return {name: Value(name, TensorType(spec.dtype, spec.symbolic(name))) for name, spec in specs.items()}
+
+
+def _profile(specs: Mapping[str, Input]) -> Profile:
+    return {name: spec.ranges for name, spec in specs.items() if spec.ranges}
+
+
+# --- cutting ---------------------------------------------------------------------------------------------------------
+
+
+def _cut(lowered: LoweredGraph, engine: str, fallback: str, min_segment_size: int) -> list[Part]:
+    producers = _producers(lowered)
+    sources = {
+        index: [producers[value.name] for value in node.inputs if value.name in producers]
+        for index, node in lowered.nodes.items()
+    }
+    colours = {}
+    for index, node in lowered.nodes.items():
+        if node.node.is_variable or (node.fragment is not None and not node.fragment.nodes):
+            continue
+        colours[index] = engine if node.fragment is not None else "mxnet"
+    parts = partition(colours, sources)
+    small = {n for part in parts if part.engine == engine and len(part.nodes) < min_segment_size for n in part.nodes}
+    if not small:
+        return parts
+    if fallback == "error" or not compat.available():
+        raise OptionError(
+            f"min_segment_size: {len(small)} nodes are in smaller parts, and MXNet may not run them "
+            f"({'fallback is error' if fallback == 'error' else 'it is not installed'})"
+        )
+    for index in small:
+        node = lowered.nodes[index]
+        node.fragment, node.reason = None, f"its part has fewer than min_segment_size={min_segment_size} nodes"
+    return partition({n: "mxnet" if n in small else c for n, c in colours.items()}, sources)
+
+
+def _producers(lowered: LoweredGraph) -> dict[str, int]:
+    """Value name -> position of the node that computes it."""
+    producers = {}
+    for index, node in lowered.nodes.items():
+        if node.fragment is not None:
+            for proto in node.fragment.nodes:
+                producers.update(dict.fromkeys(proto.output, index))
+        elif not node.node.is_variable:
+            producers.update({value.name: index for value in node.outputs})
+    return producers
+
+
+# --- linking ---------------------------------------------------------------------------------------------------------
+
+
+class _Requests:
+    """Builds one segment after the other, all with the same options."""
+
+    def __init__(
+        self,
+        library: Engine,
+        precision: str,
+        calibration: Iterable[Mapping[str, Any]] | None,
+        profile: Profile,
+        options: Mapping[str, Any],
+        cache_dir: str | Path | None,
+    ) -> None:
+        self.library, self.precision, self.calibration = library, precision, calibration
+        self.profile, self.options = profile, dict(options)
+        self.cache_dir = str(cache_dir) if cache_dir is not None else None
+
+    def build(self, name: str, model: ir.Model) -> tuple[Session, ir.Model]:
+        converted = _convert(model, self.precision, self.calibration)
+        request = BuildRequest(name, converted, self.profile, self.options, self.cache_dir)
+        return self.library.build(request), converted
+
+
+def _convert(model: ir.Model, precision: str, calibration: Iterable[Mapping[str, Any]] | None) -> ir.Model:
+    if precision in ("fp32", "tf32"):
+        return model
+    from .precision import convert
+
+    return convert(model, precision, calibration)
+
+
+def _link(
+    lowered: LoweredGraph, parts: Sequence[Part], specs: Mapping[str, Input], requests: _Requests, notices: list[str]
+) -> Model:
+    """Slots for values, a session for each part, a step for each session."""
+    producers = _producers(lowered)
+    outputs = lowered.outputs
+    reads = [_reads(lowered, part, producers) for part in parts]
+    readers = {value.name for part_reads in reads for value in part_reads} | {value.name for value in outputs}
+    slots = {name: slot for slot, name in enumerate(specs)}
+    constants: dict[int, Array] = {}
+    steps, segments, models = [], [], []
+
+    def slot_of(value: Value) -> int:
+        slot = slots.setdefault(value.name, len(slots))
+        if value.const is not None and value.name not in producers and value.name not in specs:
+            constants[slot] = value.const
+        return slot
+
+    for number, (part, part_reads) in enumerate(zip(parts, reads)):
+        produced = [v for i in part.nodes for v in _results(lowered, i) if v.name in readers]
+        session, model = _session(lowered, part, part_reads, produced, f"segment{number}", requests)
+        steps.append(Step(session, tuple(map(slot_of, part_reads)), tuple(map(slot_of, produced))))
+        models.append(model)
+        nodes = [lowered.nodes[index].node for index in part.nodes]
+        segments.append(Segment(part.engine, tuple(n.operator for n in nodes), tuple(n.name for n in nodes)))
+    output_slots = tuple(map(slot_of, outputs))
+    program = Program(len(specs), len(slots), constants, tuple(_with_last_uses(steps, output_slots)), output_slots)
+    names = _unique(lowered.graph.output_names)
+    described = [(name, _describe(value, specs)) for name, value in zip(names, outputs)]
+    fallbacks = [Blocked(n.node.name, n.node.operator, n.reason) for n in lowered.nodes.values() if n.reason is not None]
+    plan = Plan(
+        tuple(models), requests.profile, requests.library.name, requests.precision, requests.options,
+        tuple(notices), tuple(lowered.removed),
+    )  # fmt: skip
+    return Model(program, dict(specs), described, segments, fallbacks, plan)
+
+
+def _results(lowered: LoweredGraph, index: int) -> list[Value]:
+    """The distinct values that a node computes and somebody may read."""
+    node = lowered.nodes[index]
+    values = {value.name: value for value in node.outputs}
+    if node.fragment is not None:
+        own = {name for proto in node.fragment.nodes for name in proto.output}
+        return [value for name, value in values.items() if name in own]
+    return list(values.values())
+
+
+def _reads(lowered: LoweredGraph, part: Part, producers: Mapping[str, int]) -> list[Value]:
+    """What a part takes from outside, constants of lowered nodes excepted."""
+    inside = set(part.nodes)
+    found: dict[str, Value] = {}
+    for index in part.nodes:
+        node = lowered.nodes[index]
+        if node.fragment is None:
+            candidates: Iterable[Value] = node.inputs
+        else:
+            used = {name for proto in node.fragment.nodes for name in _names_used(proto)}
+            candidates = [v for v in node.fragment.values.values() if v.name in used and v.const is None]
+        for value in candidates:
+            outside = value.name not in producers or producers[value.name] not in inside
+            if outside and not isinstance(value, Missing) and (value.const is None or node.fragment is None):
+                found.setdefault(value.name, value)
+    return list(found.values())
+
+
+def _names_used(proto: onnx.NodeProto) -> Iterable[str]:
+    yield from proto.input
+    for attribute in proto.attribute:
+        if attribute.HasField("g"):
+            for inner in attribute.g.node:
+                yield from _names_used(inner)
+
+
+def _session(
+    lowered: LoweredGraph,
+    part: Part,
+    reads: Sequence[Value],
+    produced: Sequence[Value],
+    name: str,
+    requests: _Requests,
+) -> tuple[Session, ir.Model | None]:
+    if part.engine != "mxnet":
+        fragments = [lowered.nodes[index].fragment for index in part.nodes]
+        head_names = dict(zip((v.name for v in lowered.outputs), _unique(lowered.graph.output_names)))
+        taken = {value.name for value in reads}
+        outputs = [(n if (n := head_names.get(v.name, v.name)) not in taken else v.name, v) for v in produced]
+        model = assemble(name, [f for f in fragments if f is not None], reads, outputs)
+        return requests.build(name, model)
+    from .engines.mxnet import MXNetSession
+
+    nodes = [(lowered.nodes[i].node, [v.name for v in lowered.nodes[i].inputs]) for i in part.nodes]
+    owners = {v.name: (lowered.nodes[i].node.name, k) for i in part.nodes for k, v in enumerate(lowered.nodes[i].outputs)}
+    constants = {v.name: v.const for v in reads if v.const is not None}
+    heads = [owners[value.name] for value in produced]
+    session = MXNetSession(nodes, heads, [v.name for v in reads], constants, lowered.graph.np_shape)
+    return session, None
+
+
+def _with_last_uses(steps: Sequence[Step], outputs: Sequence[int]) -> list[Step]:
+    """Each step with the slots that nothing reads after it."""
+    seen = set(outputs)
+    result = []
+    for step in reversed(steps):
+        last = tuple(slot for slot in {*step.reads, *step.writes} if slot not in seen)
+        seen.update(step.reads)
+        result.append(Step(step.session, step.reads, step.writes, last))
+    return result[::-1]
+
+
+def _describe(value: Value, specs: Mapping[str, Input]) -> Input:
+    if isinstance(value, Untyped):
+        return Input(("...",))
+    ranges = {f"{name}_{axis}": size for name, spec in specs.items() for axis, size in spec.ranges.items()}
+    shape = []
+    for size in value.shape:
+        if isinstance(size, int):
+            shape.append(size)
+        elif size.symbols <= set(ranges):
+            low, best, high = (size.evaluate({s: ranges[s][k] for s in size.symbols}) for k in range(3))
+            shape.append((low, best, high) if 0 <= low <= best <= high else str(size))
+        else:
+            shape.append(str(size))
+    return Input(tuple(shape), value.dtype)  # type: ignore[arg-type]
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind each that has occurred before."""
+    seen: dict[str, int] = {}
+    result = []
+    for name in names:
+        count = seen.get(name, 0)
+        seen[name] = count + 1
+        result.append(f"{name}_{count}" if count else name)
+    return result
+
+
+def _in_memory(model: ir.Model) -> ir.Model:
+    """The model with tensors that lie in foreign files read in: the result must stand alone."""
+    for value in model.graph.initializers.values():
+        if isinstance(value.const_value, ir.ExternalTensor):
+            value.const_value = ir.Tensor(np.array(value.const_value.numpy()), name=value.name)
+    return model
+
+
+def _check_choice(what: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise OptionError(f"{what}: {value!r} is none of {', '.join(choices)}")

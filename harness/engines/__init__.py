@@ -1,0 +1,1 @@
+"""The engines: each a module with the functions of :class:`~harness.engines.base.Engine`, imported when first used."""

@@ -1,0 +1,97 @@
+"""What an engine is: it says what it cannot run, builds a model, and runs what it built."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from ..errors import OptionError
+from ..operators.context import Fragment
+
+Array = npt.NDArray[Any]
+Range = tuple[int, int, int]  # smallest, best, largest size
+Profile = Mapping[str, Mapping[int, Range]]  # input -> axis -> range, for the dynamic axes
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """Everything that decides what is built.
+
+    Attributes:
+        name: the segment's name, for messages.
+        model: typed ONNX; precision is in its types.
+        profile: the ranges of the dynamic axes of its inputs.
+        options: the engine's own options, checked by ``Engine.options``.
+        cache_dir: where plans are kept, or None for the default place.
+        owners: ONNX node name -> MXNet node name, so that messages can name what the user knows.
+    """
+
+    name: str
+    model: ir.Model
+    profile: Profile = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    cache_dir: str | None = None
+
+
+class Session(Protocol):
+    """A built model."""
+
+    def run(self, inputs: Sequence[Any]) -> list[Array]:
+        """Fresh arrays, one per output of the model, in order."""
+        ...
+
+
+class Engine(Protocol):
+    """One library that runs ONNX models."""
+
+    name: str
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """OptionError, with the list of options, for one that is unknown or has an impossible value."""
+        ...
+
+    def refuse(self, fragment: Fragment) -> str | None:
+        """Why the engine cannot run these nodes, or None if it can; cheap, before anything is built."""
+        ...
+
+    def build(self, request: BuildRequest) -> Session:
+        """Build; BuildError if the engine refuses the model, EngineMissing if it is not there."""
+        ...
+
+
+_MODULES = {"onnxruntime": "onnxruntime", "tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt"}
+
+
+@functools.cache
+def get_engine(name: str) -> Engine:
+    """The engine of this name.
+
+    Raises:
+        OptionError: there is no such engine.
+        EngineMissing: its library or its device is not there.
+    """
+    if name not in _MODULES:
+        raise OptionError(f"engine: {name!r} is none of auto, {', '.join(_MODULES)}")
+    module = importlib.import_module(f"{__package__}.{_MODULES[name]}")
+    engine: Engine = module.create(name)
+    return engine
+
+
+def check_known(options: Mapping[str, Any], known: Mapping[str, str], engine: str) -> None:
+    """OptionError for an option that is not in ``known`` (name -> what it does)."""
+    for name in options:
+        if name not in known:
+            listing = "; ".join(f"{key}: {text}" for key, text in known.items())
+            raise OptionError(f"{name!r} is not an option of the engine {engine}. Options: {listing}")
+
+
+def as_contiguous(array: Any) -> Array:
+    """A C-contiguous NumPy array of an array, without a copy if it is one."""
+    return np.ascontiguousarray(array)

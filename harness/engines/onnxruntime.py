@@ -1,0 +1,203 @@
+"""ONNX Runtime on the CPU: the engine of every machine without a GPU, and the second opinion on every lowering."""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import defs
+
+from ..errors import BuildError, EngineMissing, ExecutionError, OptionError
+from ..operators.context import OPSET, Fragment
+from .base import Array, BuildRequest, Session, check_known
+
+OPTIONS = {
+    "threads": "threads of one run (default: all cores)",
+    "optimization": "'all', 'extended', 'basic' or 'disable': ONNX Runtime's graph optimizations (default 'all')",
+    "profile_to": "folder that receives ONNX Runtime's own trace",
+}
+_LEVELS = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "disable": "ORT_DISABLE_ALL",
+}
+_INLINE_LIMIT = 1 << 30  # protobuf ends at 2 GB; constants beyond this go to a file
+_PREPACK_LIMIT = 256 << 20  # prepacking keeps a second copy of matrix weights; 15 % faster, not worth it beyond this
+
+# ONNX Runtime runs float16 nodes for which it has no kernel in float32, with casts that it inserts itself.
+_RUNS_AS = {"tensor(float16)": "tensor(float)"}
+
+
+def create(name: str) -> OnnxRuntimeEngine:
+    """The engine; EngineMissing if onnxruntime is not installed."""
+    return OnnxRuntimeEngine(name)
+
+
+class OnnxRuntimeEngine:
+    """See :class:`~harness.engines.base.Engine`."""
+
+    def __init__(self, name: str) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise EngineMissing(f"onnxruntime cannot be imported ({error}); pip install onnxruntime") from None
+        self.name = name
+        self.library = onnxruntime
+        self.version = onnxruntime.__version__
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        check_known(options, OPTIONS, self.name)
+        threads = options.get("threads", 1)
+        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+            raise OptionError(f"threads: {threads!r} is not a positive integer")
+        if options.get("optimization", "all") not in _LEVELS:
+            raise OptionError(f"optimization: {options['optimization']!r} is none of {', '.join(_LEVELS)}")
+
+    def refuse(self, fragment: Fragment) -> str | None:
+        for node in fragment.nodes:
+            types = tuple(_type_text(fragment, name) for name in node.input)
+            results = tuple(_type_text(fragment, name) for name in node.output)
+            if not _has_kernel(node.op_type, types, results):
+                return f"onnxruntime {self.version} has no kernel for {node.op_type} of {', '.join(filter(None, types))}"
+        return None
+
+    def build(self, request: BuildRequest) -> Session:
+        options = self._session_options(request)
+        try:
+            payload, folder = _serialise(request.model)
+            if folder:
+                options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+            session = self.library.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            raise BuildError(f"onnxruntime refuses segment {request.name}: {_first_line(error)}") from None
+        return OnnxRuntimeSession(session, request.name)
+
+    def _session_options(self, request: BuildRequest) -> Any:
+        options = self.library.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = request.options.get("threads", 0)
+        level = _LEVELS[request.options.get("optimization", "all")]
+        options.graph_optimization_level = getattr(self.library.GraphOptimizationLevel, level)
+        if _constant_bytes(request.model) > _PREPACK_LIMIT:
+            options.add_session_config_entry("session.disable_prepacking", "1")
+        if "profile_to" in request.options:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(request.options["profile_to"]) / request.name)
+        return options
+
+
+class OnnxRuntimeSession:
+    """A built model; may be run from several threads at once."""
+
+    def __init__(self, session: Any, name: str) -> None:
+        self.session = session
+        self.name = name
+        self.input_names = [item.name for item in session.get_inputs()]
+        self.output_names = [item.name for item in session.get_outputs()]
+        self._run = session._sess.run  # the public method only adds checks that have been made already
+
+    def run(self, inputs: Sequence[Any]) -> list[Array]:
+        try:
+            found: list[Array] = self._run(self.output_names, dict(zip(self.input_names, inputs)), None)
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            raise ExecutionError(f"onnxruntime failed in segment {self.name}: {_first_line(error)}") from None
+        return found
+
+
+# --- constants -------------------------------------------------------------------------------------------------------
+
+
+def _constant_bytes(model: ir.Model) -> int:
+    return sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+
+
+def _serialise(model: ir.Model) -> tuple[bytes | str, str]:
+    """The model as bytes, and the folder of the file its large constants stay in ("" if there is none).
+
+    ONNX Runtime maps that file itself, so a network's parameters are in memory once.
+    """
+    external = [
+        value.const_value
+        for value in model.graph.initializers.values()
+        if isinstance(value.const_value, ir.ExternalTensor)
+    ]
+    folders = {str(tensor.base_dir) for tensor in external}
+    if len(folders) > 1 or _constant_bytes(model) - sum(tensor.nbytes for tensor in external) > _INLINE_LIMIT:
+        return _spill(model), ""
+    return ir.to_proto(model).SerializeToString(), os.path.abspath(folders.pop()) if folders else ""
+
+
+def _spill(model: ir.Model) -> str:
+    """The model saved with all its constants in one file, in a folder that is gone with the process."""
+    folder = tempfile.mkdtemp(prefix="mxtrt-")
+    import atexit
+    import shutil
+
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = os.path.join(folder, "model.onnx")
+    ir.save(model, path, external_data="model.data")
+    return path
+
+
+# --- capability ------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _kernels() -> dict[str, list[tuple[int, int, dict[str, frozenset[str]]]]]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    table: dict[str, list[tuple[int, int, dict[str, frozenset[str]]]]] = {}
+    for kernel in state.get_all_opkernel_def():
+        if kernel.domain == "" and kernel.provider == "CPUExecutionProvider":
+            first, last = kernel.version_range
+            constraints = {name: frozenset(types) for name, types in kernel.type_constraints.items()}
+            table.setdefault(kernel.op_name, []).append((first, last, constraints))
+    return table
+
+
+@functools.cache
+def _has_kernel(op_type: str, inputs: tuple[str | None, ...], outputs: tuple[str | None, ...]) -> bool:
+    schema = defs.get_schema(op_type, OPSET, "")
+    if schema.has_function or schema.has_context_dependent_function:
+        return True  # ONNX Runtime expands what it has no kernel for
+    bound = _bind(schema.inputs, inputs) + _bind(schema.outputs, outputs)
+    for first, last, constraints in _kernels().get(op_type, ()):
+        if first <= schema.since_version <= last and all(
+            kind in constraints[name] or _RUNS_AS.get(kind) in constraints[name]
+            for name, kind in bound
+            if name in constraints
+        ):
+            return True
+    return False
+
+
+def _bind(formal: Sequence[Any], actual: Sequence[str | None]) -> list[tuple[str, str]]:
+    """(type parameter, type) of each argument that is given; the last formal one may stand for many."""
+    pairs = []
+    for position, kind in enumerate(actual):
+        if kind is not None and formal:
+            pairs.append((formal[min(position, len(formal) - 1)].type_str, kind))
+    return pairs
+
+
+def _type_text(fragment: Fragment, name: str) -> str | None:
+    value = fragment.values.get(name)
+    return _dtype_text(value.dtype) if value is not None else None
+
+
+@functools.cache
+def _dtype_text(dtype: np.dtype[Any]) -> str:
+    name = onnx.TensorProto.DataType.Name(onnx.helper.np_dtype_to_tensor_dtype(dtype)).lower()
+    return f"tensor({name})"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

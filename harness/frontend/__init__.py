@@ -1,0 +1,1 @@
+"""Reading MXNet models without MXNet."""

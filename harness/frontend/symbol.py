@@ -1,0 +1,180 @@
+"""MXNet's symbol JSON, versions 0.8 to 1.9, as a :class:`~harness.graph.Graph`.
+
+Old files are upgraded as MXNet's own loader does (``src/nnvm/legacy_json_util.cc``): operator attributes once stood in
+``param``, user attributes in ``attr``; auxiliary inputs were implicit; ``argmin`` and ``argmax`` wrote ``axis=-1`` for
+"all axes".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+from ..graph import VARIABLE, Entry, Graph, Node
+from ..operators.schema import Schema, canonical_names, schemas
+
+_HIDDEN_KEYS = ("ctx_group", "lr_mult", "wd_mult", "force_mirroring", "mirror_stage", "profiler_scope")
+_AUXILIARY = {  # inputs that files before 0.9 left out, because they were not arguments
+    "BatchNorm": ("moving_mean", "moving_var"),
+    "BatchNorm_v1": ("moving_mean", "moving_var"),
+    "_contrib_SyncBatchNorm": ("moving_mean", "moving_var"),
+    "IdentityAttachKLSparseReg": ("moving_avg",),
+}
+_AXIS_ALL_BEFORE = 905  # 0.9.5
+
+
+def read_symbol(path: str | Path) -> Graph:
+    """Read a ``-symbol.json`` file.
+
+    Raises:
+        ModelError: the file cannot be read, or is not MXNet's JSON.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: the symbol file cannot be read: {error}") from None
+    return parse_symbol(text, str(path))
+
+
+def parse_symbol(text: str, where: str = "the symbol") -> Graph:
+    """A graph from MXNet's JSON text; ``where`` names its origin in errors.
+
+    Raises:
+        ModelError: the text is not MXNet's JSON, or describes no valid graph.
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{where}: not JSON: {error}") from None
+    return _graph(data, where, depth=0)
+
+
+def _graph(data: Any, where: str, depth: int) -> Graph:
+    if depth > 16:
+        raise ModelError(f"{where}: subgraphs are nested more than 16 deep")
+    if not isinstance(data, dict) or not isinstance(data.get("nodes"), list):
+        raise ModelError(f"{where}: not an MXNet symbol: there is no list of 'nodes'")
+    reader = _Reader(data, where, depth)
+    heads = data.get("heads", [])
+    if not isinstance(heads, list) or not heads:
+        raise ModelError(f"{where}: the symbol has no outputs ('heads')")
+    entries = tuple(reader.entry(head, "'heads'") for head in heads)
+    nodes = tuple(reader.nodes)
+    names = tuple(_output_name(nodes[entry.node], entry.output) for entry in entries)
+    return Graph(nodes, entries, names, _flag(data, "is_np_shape"))
+
+
+class _Reader:
+    """Turns the JSON's nodes into ours, one by one, in order."""
+
+    def __init__(self, data: Mapping[str, Any], where: str, depth: int) -> None:
+        self.where, self.depth = where, depth
+        self.version = _version(data)
+        self.nodes: list[Node] = []
+        self.places: list[int] = []  # JSON position -> position in self.nodes, which implicit variables shift
+        for index, item in enumerate(data["nodes"]):
+            node = self._node(index, item)
+            self.places.append(len(self.nodes))
+            self.nodes.append(node)
+
+    def _node(self, index: int, item: Any) -> Node:
+        if not isinstance(item, dict) or not isinstance(item.get("op"), str) or not isinstance(item.get("name"), str):
+            raise ModelError(f"{self.where}: node {index} has no 'op' or no 'name'")
+        name, operator = item["name"], item["op"]
+        where = f"{self.where}: node {name!r} ({operator})"
+        sources = item.get("inputs", [])
+        if not isinstance(sources, list):
+            raise ModelError(f"{where}: 'inputs' is not a list")
+        inputs = [self.entry(source, f"the inputs of {name!r}") for source in sources]
+        attributes = self._attributes(item, where)
+        if operator == VARIABLE:
+            if inputs:
+                raise ModelError(f"{where}: a variable with inputs")
+            return Node(name, VARIABLE, (), attributes)
+        canonical = canonical_names().get(operator, operator)
+        schema = schemas().get(canonical)
+        if schema:
+            attributes = self._upgraded(canonical, attributes)
+            inputs += self._implicit(name, schema, len(inputs))
+        subgraphs = item.get("subgraphs", [])
+        if not isinstance(subgraphs, list):
+            raise ModelError(f"{where}: 'subgraphs' is not a list")
+        inner = tuple(_graph(sub, f"{where}, subgraph {i}", self.depth + 1) for i, sub in enumerate(subgraphs))
+        return Node(name, canonical, tuple(inputs), attributes, inner)
+
+    def entry(self, item: Any, what: str) -> Entry:
+        """[node, output, version] as an entry; nodes come before their users."""
+        numbers = item if isinstance(item, list) else [item, 0]
+        if not 1 <= len(numbers) <= 3 or not all(type(number) is int for number in numbers):
+            raise ModelError(f"{self.where}: {what}: {str(item)[:80]} is not [node, output]")
+        node, output = numbers[0], numbers[1] if len(numbers) > 1 else 0
+        if not 0 <= node < len(self.places) or not 0 <= output < 2**20:
+            raise ModelError(f"{self.where}: {what}: there is no node {node} (output {output}) before it")
+        return Entry(self.places[node], output)
+
+    def _attributes(self, item: Mapping[str, Any], where: str) -> dict[str, str]:
+        merged: dict[str, str] = {}
+        for key in ("attr", "param", "attrs"):
+            group = item.get(key) or {}
+            if not isinstance(group, dict):
+                raise ModelError(f"{where}: {key!r} is not an object")
+            for name, value in group.items():
+                if not isinstance(value, str):
+                    raise ModelError(f"{where}: the attribute {name!r} is not text: {str(value)[:80]}")
+                merged[f"__{name}__" if name in _HIDDEN_KEYS else name] = value
+        return merged
+
+    def _upgraded(self, operator: str, attributes: dict[str, str]) -> dict[str, str]:
+        if operator in ("argmax", "argmin") and self.version < _AXIS_ALL_BEFORE and attributes.get("axis") == "-1":
+            return {name: value for name, value in attributes.items() if name != "axis"}
+        return attributes
+
+    def _implicit(self, name: str, schema: Schema, given: int) -> list[Entry]:
+        """Variables for auxiliary inputs that an old file left out."""
+        auxiliary = _AUXILIARY.get(schema.name, ())
+        if not auxiliary or given != len(schema.inputs) - len(auxiliary):
+            return []
+        entries = []
+        for suffix in auxiliary:
+            entries.append(Entry(len(self.nodes)))
+            self.nodes.append(Node(f"{name}_{suffix}", VARIABLE))
+        return entries
+
+
+def _output_name(node: Node, output: int) -> str:
+    """The name MXNet gives an output: the variable's own, or the node's with a suffix."""
+    if node.is_variable:
+        return node.name
+    names = _OUTPUT_NAMES.get(node.operator)
+    if names and output < len(names):
+        return f"{node.name}_{names[output]}"
+    return f"{node.name}_output{output}" if _has_several(node) else f"{node.name}_output"
+
+
+_OUTPUT_NAMES = {"BatchNorm": ("output", "mean", "var"), "LayerNorm": ("output", "mean", "std")}
+
+
+def _has_several(node: Node) -> bool:
+    raw = node.attributes
+    if node.operator in ("SliceChannel", "_split_v2"):
+        return raw.get("num_outputs", "2") != "1"
+    if node.operator == "topk":
+        return raw.get("ret_typ") == "both"
+    return node.operator == "RNN" and raw.get("state_outputs", "False") in ("True", "1")
+
+
+def _version(data: Mapping[str, Any]) -> int:
+    graph = data.get("attrs")
+    entry = graph.get("mxnet_version") if isinstance(graph, dict) else None
+    if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], int):
+        return entry[1]
+    return 800  # files before 0.9 do not say
+
+
+def _flag(data: Mapping[str, Any], name: str) -> bool:
+    graph = data.get("attrs")
+    entry = graph.get(name) if isinstance(graph, dict) else None
+    return isinstance(entry, list) and len(entry) == 2 and entry[1] in (1, True)

@@ -1,0 +1,158 @@
+"""What a model takes and gives: shapes, types, and the ranges of sizes that may vary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from .dims import Dim, Shape
+from .engines.base import Range
+from .errors import InputError, OptionError
+from .graph import BFLOAT16, MXNET_DTYPES
+
+ShapeSpec = tuple[Union[int, Range, str], ...]
+
+
+@dataclass(frozen=True)
+class Input:
+    """Shape and type of an input or output.
+
+    Args:
+        shape: sizes; a size that may vary is ``(smallest, best, largest)``; a size that only the run tells is a name.
+        dtype: NumPy's type or its name, as MXNet has it (``"float32"`` if left out).
+
+    Raises:
+        OptionError: a size or the type is none.
+    """
+
+    shape: ShapeSpec
+    dtype: Any = field(default="float32")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", _shape(self.shape))
+        object.__setattr__(self, "dtype", _dtype(self.dtype))
+
+    @property
+    def ranges(self) -> dict[int, Range]:
+        """Axis -> range, of the sizes that may vary."""
+        return {axis: size for axis, size in enumerate(self.shape) if isinstance(size, tuple)}
+
+    def symbolic(self, name: str) -> Shape:
+        """The shape with a named dimension for each size that may vary."""
+        sizes = []
+        for axis, size in enumerate(self.shape):
+            sizes.append(Dim.symbol(f"{name}_{axis}") if isinstance(size, tuple) else size)
+        return tuple(sizes)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        sizes = (f"{size[0]}..{size[2]}" if isinstance(size, tuple) else str(size) for size in self.shape)
+        return f"{self.dtype.name}[{', '.join(sizes)}]"
+
+
+def read_inputs(inputs: Any) -> dict[str, Input]:
+    """The ``inputs=`` argument of ``harness.compile``: name -> :class:`Input`.
+
+    Raises:
+        OptionError: it is not a mapping of names to shapes or ``Input``.
+    """
+    if inputs is None:
+        return {}
+    if not isinstance(inputs, Mapping):
+        raise OptionError(f"inputs: {type(inputs).__name__} is not a mapping of names to shapes")
+    result = {}
+    for name, value in inputs.items():
+        try:
+            result[str(name)] = value if isinstance(value, Input) else Input(value)
+        except OptionError as error:
+            raise OptionError(f"inputs[{name!r}]: {error}") from None
+    return result
+
+
+def check_array(name: str, value: Any, spec: Input) -> npt.NDArray[Any]:
+    """``value`` as a NumPy array, if it has the type and a shape the model was compiled for.
+
+    Raises:
+        InputError: it has not, or is not an array.
+    """
+    array = to_numpy(name, value)
+    if array.dtype != spec.dtype:
+        raise InputError(
+            f"input {name!r}: the type is {array.dtype}, compiled for {spec.dtype.name}; "
+            f"convert it with .astype({spec.dtype.name!r}), or compile with harness.Input(shape, {array.dtype.name!r})"
+        )
+    if len(array.shape) != len(spec.shape):
+        raise InputError(f"input {name!r}: the shape is {array.shape}, compiled for {spec}")
+    for axis, (size, wanted) in enumerate(zip(array.shape, spec.shape)):
+        if isinstance(wanted, tuple):
+            if not wanted[0] <= size <= wanted[2]:
+                raise InputError(
+                    f"input {name!r}: axis {axis} has size {size}, compiled for {wanted[0]} to {wanted[2]}; "
+                    f"compile again with a wider range"
+                )
+        elif size != wanted:
+            raise InputError(
+                f"input {name!r}: the shape is {array.shape}, compiled for {spec}; axis {axis} has size {size}, "
+                f"not {wanted}: compile with (min, opt, max) for a size that varies"
+            )
+    return array
+
+
+def to_numpy(name: str, value: Any) -> npt.NDArray[Any]:
+    """A NumPy array of an array-like with ``__dlpack__``, ``__array__`` or ``asnumpy``; without a copy where it can."""
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        if hasattr(value, "asnumpy"):
+            return np.asarray(value.asnumpy())
+        if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
+            device = int(value.__dlpack_device__()[0])
+            if device == 1:
+                return np.from_dlpack(value)
+            return np.asarray(value.cpu()) if hasattr(value, "cpu") else np.asarray(value.get())
+        if hasattr(value, "__array__") or isinstance(value, (int, float, list, tuple)):
+            array = np.asarray(value)
+            if not array.dtype.hasobject:
+                return array
+    except Exception as error:  # a foreign array type's own error, of any kind
+        raise InputError(f"input {name!r}: a {type(value).__name__} that cannot be read as an array: {error}") from None
+    raise InputError(f"input {name!r}: a {type(value).__name__} is not an array")
+
+
+def _shape(shape: Any) -> ShapeSpec:
+    if isinstance(shape, str) or not isinstance(shape, (Sequence, Iterable)):
+        raise OptionError(f"{shape!r} is not a shape")
+    return tuple(_size(size, shape) for size in shape)
+
+
+def _size(size: Any, shape: Any) -> int | Range | str:
+    if isinstance(size, str):
+        return size
+    if isinstance(size, (tuple, list)):
+        if len(size) != 3 or not all(_is_integer(part) for part in size):
+            raise OptionError(f"{size!r} in {shape!r} is not (min, opt, max)")
+        low, best, high = (int(part) for part in size)
+        if not 0 <= low <= best <= high:
+            raise OptionError(f"{size!r} in {shape!r} is not 0 <= min <= opt <= max")
+        return (low, best, high) if low != high else low
+    if not _is_integer(size) or size < 0:
+        raise OptionError(f"{size!r} in {shape!r} is neither a size nor (min, opt, max)")
+    return int(size)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _dtype(dtype: Any) -> np.dtype[Any]:
+    try:
+        found = BFLOAT16 if isinstance(dtype, str) and dtype == "bfloat16" else np.dtype(dtype)
+    except (TypeError, ValueError):
+        found = None
+    if found is None or found not in MXNET_DTYPES.values():
+        known = ", ".join(str(kind.name) for kind in MXNET_DTYPES.values())
+        raise OptionError(f"dtype: {dtype!r} is none of {known}")
+    return found

@@ -1,0 +1,117 @@
+"""A compiled model: what ``harness.compile`` and ``harness.load`` return."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from .engines.base import Profile
+from .errors import Blocked, InputError
+from .executor import Program
+from .inputs import Input, check_array
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of the network that one engine runs: its engine, and the operators and names of its nodes, in order."""
+
+    engine: str
+    operators: tuple[str, ...]
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a model was cut: everything that saving needs beside the program.
+
+    Attributes:
+        models: the ONNX model of each segment, None for those that MXNet runs.
+        profile: the ranges of the inputs' dynamic axes.
+        engine: the engine asked for.
+        precision: the precision asked for.
+        options: the engine's options.
+        notices: choices made for the caller.
+        removed: (node, operator) of nodes that need no computation.
+    """
+
+    models: tuple[ir.Model | None, ...]
+    profile: Profile
+    engine: str
+    precision: str
+    options: dict[str, Any]
+    notices: tuple[str, ...] = ()
+    removed: tuple[tuple[str, str], ...] = ()
+
+
+class Model:
+    """A compiled model. Calling it is safe from several threads; answers are fresh arrays, inputs stay untouched."""
+
+    def __init__(
+        self,
+        program: Program,
+        inputs: dict[str, Input],
+        outputs: Sequence[tuple[str, Input]],
+        segments: Sequence[Segment],
+        fallbacks: Sequence[Blocked],
+        plan: Plan,
+    ) -> None:
+        self.inputs = inputs
+        self.outputs = dict(outputs)
+        self.input_names = list(inputs)
+        self.output_names = [name for name, _ in outputs]
+        self.segments = list(segments)
+        self.fallbacks = list(fallbacks)
+        self.plan = plan
+        self._program = program
+        self._expected = [(name, spec, spec.dtype, spec.shape) for name, spec in inputs.items()]
+
+    def __call__(self, **inputs: Any) -> list[Array]:
+        """The outputs, in the order of the symbol's.
+
+        Args:
+            inputs: one array per input, by name: NumPy, or anything with ``__dlpack__`` or
+                ``__cuda_array_interface__``, of the type and shape the model was compiled for.
+
+        Raises:
+            InputError: an input is missing, unknown, or has another type or shape.
+            ExecutionError: an engine failed.
+        """
+        arrays = []
+        for name, spec, dtype, shape in self._expected:
+            value = inputs.get(name)
+            if type(value) is not np.ndarray or value.dtype != dtype or value.shape != shape:
+                if name not in inputs:
+                    raise InputError(f"input {name!r} is missing; the model takes {self._signature()}")
+                value = check_array(name, value, spec)
+            arrays.append(value)
+        if len(inputs) != len(arrays):
+            unknown = ", ".join(repr(name) for name in inputs if name not in self.inputs)
+            raise InputError(f"{unknown} is not an input; the model takes {self._signature()}")
+        return self._program.run(arrays)
+
+    def _signature(self) -> str:
+        return ", ".join(f"{name}: {spec}" for name, spec in self.inputs.items()) or "no inputs"
+
+    def explain(self) -> str:
+        """Which engine runs which part, and why MXNet runs the rest, as text."""
+        from .explain import explain
+
+        return explain(self)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model as a folder that ``harness.load`` reads.
+
+        Raises:
+            ArtifactError: the folder cannot be written.
+        """
+        from .artifact import save
+
+        save(self, folder)

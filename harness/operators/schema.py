@@ -1,0 +1,211 @@
+"""MXNet's operator registry as data: which operators exist, under which names, with which attributes.
+
+``schema.json`` is a dump of MXNet 1.9.1's own registry (``scripts/dump_schema.py``). Attribute values arrive as text
+and are parsed here, once, by the type text that MXNet itself prints.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, NamedTuple
+
+from ..errors import ModelError
+
+
+class AttributeType(NamedTuple):
+    """How one attribute is written: its kind, whether None is allowed, its choices, and its default."""
+
+    kind: str
+    optional: bool
+    choices: tuple[str, ...]
+    required: bool
+    default: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """One operator: canonical name, tensor inputs ("data[]" where it takes any number), attributes, aliases."""
+
+    name: str
+    inputs: tuple[str, ...]
+    attributes: Mapping[str, AttributeType]
+    aliases: tuple[str, ...]
+    variadic: str | None
+
+
+@functools.cache
+def schemas() -> dict[str, Schema]:
+    """Canonical name -> schema, for all forward operators of MXNet 1.9.1."""
+    entries = json.loads(resources.files(__package__).joinpath("schema.json").read_text())
+    return {
+        name: Schema(
+            name,
+            tuple(entry["inputs"]),
+            {attribute: _attribute_type(text) for attribute, text in entry["attributes"].items()},
+            tuple(entry["aliases"]),
+            entry.get("variadic"),
+        )
+        for name, entry in entries.items()
+    }
+
+
+@functools.cache
+def canonical_names() -> dict[str, str]:
+    """Every name an operator is known by -> its canonical name."""
+    names = {alias: name for name, schema in schemas().items() for alias in schema.aliases}
+    return names | {name: name for name in schemas()}
+
+
+def parse(kind: AttributeType, text: str) -> Any:
+    """The typed value of an attribute written as ``text``; ValueError if it is not one."""
+    if kind.optional and text in ("None", ""):
+        return None
+    if kind.choices:
+        if text not in kind.choices:
+            raise ValueError(f"{text!r} is none of {', '.join(kind.choices)}")
+        return text
+    return _PARSERS[kind.kind](text)
+
+
+class Attributes:
+    """The attributes of one node, typed; reading one is recorded.
+
+    ``a.kernel`` or ``a["lambda"]``. What a lowering has not read, and what differs from its default, makes the node
+    unsupported (:meth:`unread`), so that no attribute is dropped in silence.
+    """
+
+    def __init__(self, schema: Schema, raw: Mapping[str, str], node: str) -> None:
+        self._types = schema.attributes
+        self._raw = raw
+        self._where = f"node {node!r} ({schema.name})"
+        self._read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        kind = self._types[name]
+        self._read.add(name)
+        text = self._raw.get(name)
+        if text is None:
+            if kind.required:
+                raise ModelError(f"{self._where}: the attribute {name!r} is required and missing")
+            return kind.default
+        try:
+            return parse(kind, text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, OverflowError):
+            wanted = " or ".join(kind.choices) or kind.kind
+            raise ModelError(f"{self._where}: the attribute {name}={text[:80]!r} is not {wanted}") from None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._types:
+            raise AttributeError(name)
+        return self[name]
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the node sets this attribute."""
+        return name in self._raw
+
+    def ignore(self, *names: str) -> None:
+        """Declare that these attributes cannot change the answer."""
+        self._read.update(names)
+
+    def unread(self) -> dict[str, Any]:
+        """Attributes that are set, were not read, and differ from their default."""
+        left = {}
+        for name in self._raw:
+            if name in self._types and name not in self._read:
+                value = self[name]
+                self._read.discard(name)
+                if value != self._types[name].default:
+                    left[name] = value
+        return left
+
+
+_TYPE = re.compile(r"\s*(?P<kind>\{.*?\}|.*?)\s*(?:,\s*(?:(?P<required>required)|optional,\s*default=(?P<default>.*)))?$")
+
+
+def _attribute_type(text: str) -> AttributeType:
+    match = _TYPE.match(text)
+    assert match, text
+    kind, default = match["kind"], match["default"]
+    choices: tuple[str, ...] = ()
+    optional = kind.endswith(" or None")
+    if kind.startswith("{"):
+        options = [option.strip().strip("'") for option in kind[1:-1].split(",")]
+        optional = "None" in options
+        choices = tuple(option for option in options if option != "None")
+        kind = "enum"
+    kind = kind.removesuffix(" or None").removesuffix(" (non-negative)") or "string"
+    plain = AttributeType(kind, optional, choices, bool(match["required"]), None)
+    if default is None:
+        return plain
+    return plain._replace(default=parse(plain, default.strip("'")))
+
+
+def _boolean(text: str) -> bool:
+    lowered = text.strip().lower()
+    if lowered in ("1", "true"):
+        return True
+    if lowered in ("0", "false"):
+        return False
+    raise ValueError(text)
+
+
+def _integer(text: str) -> int:
+    text = text.strip().removesuffix("L")
+    try:
+        return int(text)
+    except ValueError:
+        value = float(text)  # "1.0" and "True" were written by old front ends
+        if value != int(value):
+            raise
+        return int(value)
+
+
+def _literal(text: str) -> Any:
+    """A Python literal as dmlc writes it: long suffixes, and brackets of either kind."""
+    return ast.literal_eval(re.sub(r"(\d)L\b", r"\1", text.strip() or "()"))
+
+
+def _tuple(element: Callable[[Any], Any]) -> Callable[[str], tuple[Any, ...]]:
+    def read(text: str) -> tuple[Any, ...]:
+        value = _literal(re.sub(r"\b(inf|nan)\b", "None", text)) if "None" not in text else _literal(text)
+        items = value if isinstance(value, (tuple, list)) else (value,)
+        return tuple(None if item is None else element(item) for item in items)
+
+    return read
+
+
+def _size(item: Any) -> int:
+    if isinstance(item, bool) or int(item) != item:
+        raise ValueError(item)
+    return int(item)
+
+
+def _shape(item: Any) -> tuple[int, ...]:
+    return tuple(_size(part) for part in item)
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "boolean": _boolean,
+    "int": _integer,
+    "long": _integer,
+    "ptr": _integer,
+    "float": float,
+    "double": float,
+    "real_t": float,
+    "string": str,
+    "enum": str,
+    "NDArray": str,
+    "Shape(tuple)": _tuple(_size),
+    "Shape": _tuple(_size),
+    "tuple of <long>": _tuple(_size),
+    "tuple of <int>": _tuple(_size),
+    "tuple of <float>": _tuple(float),
+    "tuple of <double>": _tuple(float),
+    "tuple of <Shape(tuple)>": _tuple(_shape),
+}
