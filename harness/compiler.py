@@ -61,14 +61,34 @@ def compile(
     Raises:
         HarnessError: see :mod:`harness.errors`; the message names the cause.
     """
+    notices: list[str] = []
+    graph, arrays = read_model(source, params, notices)
+    return compile_graph(
+        graph, arrays, inputs, engine, precision, fallback, calibration, cache_dir, min_segment_size, notices,
+        **engine_options,
+    )  # fmt: skip
+
+
+def compile_graph(
+    graph: Graph,
+    arrays: Mapping[str, Array],
+    inputs: Mapping[str, Any] | None = None,
+    engine: str = "auto",
+    precision: str = "fp32",
+    fallback: str = "mxnet",
+    calibration: Iterable[Mapping[str, Any]] | None = None,
+    cache_dir: str | Path | None = None,
+    min_segment_size: int = 1,
+    notices: Sequence[str] = (),
+    **engine_options: Any,
+) -> Model:
+    """``compile`` for a graph and parameters that have been read already."""
     _check_choice("precision", precision, PRECISIONS)
     _check_choice("fallback", fallback, FALLBACKS)
     if not isinstance(min_segment_size, int) or min_segment_size < 1:
         raise OptionError(f"min_segment_size: {min_segment_size!r} is not a positive integer")
     library = get_engine(choose_engine(engine))
     library.check_options(engine_options)
-    notices: list[str] = []
-    graph, arrays = read_model(source, params, notices)
     specs = read_inputs(inputs)
     lowered = _lower(graph, arrays, specs, library, fallback)
     parts = _cut(lowered, library.name, fallback, min_segment_size)
@@ -251,7 +271,7 @@ def _convert(model: ir.Model, precision: str, calibration: Iterable[Mapping[str,
 
 
 def _link(
-    lowered: LoweredGraph, parts: Sequence[Part], specs: Mapping[str, Input], requests: _Requests, notices: list[str]
+    lowered: LoweredGraph, parts: Sequence[Part], specs: Mapping[str, Input], requests: _Requests, notices: Sequence[str]
 ) -> Model:
     """Slots for values, a session for each part, a step for each session."""
     producers = _producers(lowered)

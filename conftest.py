@@ -1,0 +1,16 @@
+"""Markers, options and Hypothesis profiles of the suites."""
+
+from __future__ import annotations
+
+import os
+
+# The reference must be MXNet's own kernels: oneDNN changes edge cases (NaN in relu, target_shape of Deconvolution).
+os.environ.setdefault("MXNET_MKLDNN_ENABLED", "0")
+os.environ.setdefault("MXNET_SUBGRAPH_BACKEND", "NONE")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("quick", derandomize=True, deadline=None, database=None, print_blob=True,
+                          suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+settings.load_profile("quick")

@@ -1,0 +1,53 @@
+"""Generated tests of every operator: each value of each attribute, and cases with everything drawn."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from .case import DEFAULT, Spec, all_specs
+from .check import check
+
+SPECS = all_specs()
+PAIRS = [(spec, name, value) for spec in SPECS for name, value in spec.pairs()]
+
+
+def _label(pair: tuple[Spec, str, object]) -> str:
+    spec, name, value = pair
+    return f"{spec.operator}-{name}={'default' if value is DEFAULT else value}"
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=_label)
+def test_attribute_value(pair: tuple[Spec, str, object]) -> None:
+    spec, name, value = pair
+
+    @settings(max_examples=2)
+    @given(case=spec.cases((name, value)))
+    def run(case):
+        check(case)
+
+    run()
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.operator)
+def test_drawn(spec: Spec) -> None:
+    @settings(max_examples=spec.examples)
+    @given(case=spec.cases())
+    def run(case):
+        check(case)
+
+    run()
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.operator)
+def test_dynamic(spec: Spec) -> None:
+    """The same with sizes that vary, for tensors that say which of theirs may."""
+
+    @settings(max_examples=2)
+    @given(case=spec.cases(), data=st.data())
+    def run(case, data):
+        if any(tensor.dynamic for tensor in case.inputs.values()):
+            check(case, dynamic=True)
+
+    run()
