@@ -153,6 +153,8 @@ class Context:
         names = [stem if outputs == 1 else f"{stem}:{i}" for i in range(outputs)]
         given = {key: value for key, value in attributes.items() if value is not None}
         sources = [value.name if value is not None else "" for value in inputs]
+        while sources and not sources[-1]:
+            sources.pop()  # TensorRT's parser refuses a Conv whose absent bias is spelled out as ""
         node = helper.make_node(op_type, sources, names, name=stem, **given)
         present = [value for value in inputs if value is not None]
         found = list(types) if types else self._infer(node, present)
