@@ -204,7 +204,8 @@ def assemble(
     identities = []
     for output_name, value in outputs:
         values[value.name] = value
-        if value.name in produced and value.name not in taken and output_name not in values:
+        free = output_name == value.name or output_name not in values
+        if value.name in produced and value.name not in taken and free:
             renamed[value.name] = output_name
             taken.add(value.name)
         else:
