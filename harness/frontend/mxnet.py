@@ -5,6 +5,8 @@ Nothing here imports MXNet: an object that comes from it proves that the caller 
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,13 +77,13 @@ def to_array(value: Any, name: str) -> Array:
 
 def _read_files(source: str, params: Any, notices: list[str]) -> tuple[Graph, dict[str, Array]]:
     path = Path(source)
-    if path.is_file():
+    if _is_file(path):
         graph = read_symbol(path)
         prefix = str(path).removesuffix("-symbol.json") if source.endswith("-symbol.json") else None
     else:
         prefix = source
         symbol = Path(source + "-symbol.json")
-        if not symbol.is_file():
+        if not _is_file(symbol):
             raise ModelError(f"{source}: neither a file, nor is there {symbol}")
         graph = read_symbol(symbol)
     if isinstance(params, int) and not isinstance(params, bool):
@@ -93,12 +95,19 @@ def _read_files(source: str, params: Any, notices: list[str]) -> tuple[Graph, di
     return graph, as_arrays(params)
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or no name
+        return False
+
+
 def _newest_params(prefix: Path, notices: list[str]) -> Path | None:
     found = [file for file in prefix.parent.glob("*.params") if file.name.startswith(prefix.name + "-")]
     epochs = sorted(
         (int(file.stem[len(prefix.name) + 1 :]), file)
         for file in found
-        if file.stem[len(prefix.name) + 1 :].isdigit() and len(file.stem) - len(prefix.name) - 1 >= 4
+        if file.stem[len(prefix.name) + 1 :].isdecimal() and len(file.stem) - len(prefix.name) - 1 >= 4
     )
     if not epochs:
         return None
@@ -108,8 +117,12 @@ def _newest_params(prefix: Path, notices: list[str]) -> Path | None:
 
 
 def _read_symbol_object(symbol: Any, params: Any) -> tuple[Graph, dict[str, Array]]:
-    graph = parse_symbol(symbol.tojson(), f"the symbol {getattr(symbol, 'name', None) or ''}".strip())
-    names = tuple(symbol.list_outputs())
+    name = f"the symbol {getattr(symbol, 'name', None) or ''}".strip()
+    try:
+        text, names = symbol.tojson(), tuple(symbol.list_outputs())
+    except Exception as error:  # MXNet's own error, of no fixed type
+        raise ModelError(f"{name} cannot be written as JSON: {error}") from None
+    graph = parse_symbol(text, name)
     np_shape = graph.np_shape or _np_shape_is_on()
     return Graph(graph.nodes, graph.heads, names if len(names) == len(graph.heads) else graph.output_names, np_shape), (
         as_arrays(params)
@@ -117,8 +130,6 @@ def _read_symbol_object(symbol: Any, params: Any) -> tuple[Graph, dict[str, Arra
 
 
 def _np_shape_is_on() -> bool:
-    import sys
-
     module = sys.modules.get("mxnet")
     return bool(module and module.util.is_np_shape())
 
@@ -141,22 +152,36 @@ def _trace(block: Any) -> Any:
     if cached:
         symbol = cached[1]
         return symbol if hasattr(symbol, "tojson") else symbol[0]
-    import sys
-
     mx = sys.modules.get("mxnet")
     if mx is None or not isinstance(block, mx.gluon.HybridBlock):
         raise OptionError(
             f"source: a {type(block).__name__} is not hybridizable; only a HybridBlock has a graph: "
             f"export it as a Symbol, or derive it from HybridBlock"
         )
+    count = _count_inputs(block)
+    names = [f"data{number}" for number in range(count)] if count > 1 else ["data"]  # as MXNet names them
+    variables = [mx.sym.var(name) for name in names]
+    if mx.util.is_np_array():
+        variables = [variable.as_np_ndarray() for variable in variables]
     try:
-        traced = block(mx.sym.var("data"))
+        traced = block(*variables)
+        return mx.sym.Group(_flatten(traced)) if isinstance(traced, (list, tuple)) else traced
     except Exception as error:
         raise ModelError(
-            f"{type(block).__name__} cannot be traced with one input named 'data' ({error}); "
+            f"{type(block).__name__} cannot be traced with inputs named {', '.join(names)} ({error}); "
             f"call net.hybridize() and run it once on real inputs, then compile it"
         ) from None
-    return mx.sym.Group(_flatten(traced)) if isinstance(traced, (list, tuple)) else traced
+
+
+def _count_inputs(block: Any) -> int:
+    """How many positional inputs without a default ``hybrid_forward`` takes, its parameters not counted."""
+    own = set(getattr(block, "_reg_params", ()))
+    try:
+        arguments = list(inspect.signature(block.hybrid_forward).parameters.values())[1:]  # the first is F
+    except (AttributeError, TypeError, ValueError):
+        return 1
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(a.kind in positional and a.default is a.empty and a.name not in own for a in arguments)
 
 
 def _flatten(values: Any) -> list[Any]:
@@ -166,5 +191,8 @@ def _flatten(values: Any) -> list[Any]:
 
 
 def _module_params(module: Any) -> dict[str, Array]:
-    arguments, auxiliary = module.get_params()
+    try:
+        arguments, auxiliary = module.get_params()
+    except Exception as error:  # an assertion without words, or MXNet's own error
+        raise ParameterError(f"the Module has no parameters ({str(error) or "it is not bound"}); bind and load it first") from None
     return as_arrays({**arguments, **auxiliary})

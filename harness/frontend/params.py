@@ -25,6 +25,8 @@ _LIST_MAGIC = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA  # int64 shapes; storage types; NumPy shape semantics
 _DENSE, _ROW_SPARSE, _CSR = 0, 1, 2
 _MAX_RANK = 32
+_CPU = 1
+_FLAGS = {dtype: flag for flag, dtype in MXNET_DTYPES.items()}
 
 
 def read_params(path: str | Path) -> dict[str, Array]:
@@ -170,3 +172,28 @@ class _Reader:
 
     def _fail(self, what: str) -> Any:
         raise ParameterError(f"{self.where}: damaged or truncated parameter file: {what} (byte {self.at})")
+
+
+def write_params(path: str | Path, arrays: Mapping[str, Array]) -> None:
+    """Write name -> array as MXNet writes it, so that MXNet and :func:`read_params` can read it.
+
+    With a zero-size or zero-dimensional array among them MXNet reads the file under NumPy shape semantics only.
+
+    Raises:
+        ParameterError: an array has a type that MXNet does not have.
+        OSError: the file cannot be written.
+    """
+    names = [name.encode() for name in arrays]
+    magic = _V2 if all(array.size and array.ndim for array in arrays.values()) else _V3
+    with Path(path).open("wb") as file:
+        file.write(struct.pack("<QQQ", _LIST_MAGIC, 0, len(names)))
+        for name, array in arrays.items():
+            flag = _FLAGS.get(array.dtype)
+            if flag is None:
+                raise ParameterError(f"the parameter {name!r} has the type {array.dtype}, which MXNet does not have")
+            file.write(struct.pack(f"<Iii{array.ndim}q", magic, _DENSE, array.ndim, *array.shape))
+            file.write(struct.pack("<iii", _CPU, 0, flag))
+            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        file.write(struct.pack("<Q", len(names)))
+        for text in names:
+            file.write(struct.pack("<Q", len(text)) + text)

@@ -1,29 +1,28 @@
 """MXNet's symbol JSON, versions 0.8 to 1.9, as a :class:`~harness.graph.Graph`.
 
 Old files are upgraded as MXNet's own loader does (``src/nnvm/legacy_json_util.cc``): operator attributes once stood in
-``param``, user attributes in ``attr``; auxiliary inputs were implicit; ``argmin`` and ``argmax`` wrote ``axis=-1`` for
+``param``, user attributes in ``attr``; inputs could be implicit; ``argmin`` and ``argmax`` wrote ``axis=-1`` for
 "all axes".
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
 from ..graph import VARIABLE, Entry, Graph, Node
 from ..operators.schema import Schema, canonical_names, schemas
+from .arity import input_names, output_name
 
 _HIDDEN_KEYS = ("ctx_group", "lr_mult", "wd_mult", "force_mirroring", "mirror_stage", "profiler_scope")
-_AUXILIARY = {  # inputs that files before 0.9 left out, because they were not arguments
-    "BatchNorm": ("moving_mean", "moving_var"),
-    "BatchNorm_v1": ("moving_mean", "moving_var"),
-    "_contrib_SyncBatchNorm": ("moving_mean", "moving_var"),
-    "IdentityAttachKLSparseReg": ("moving_avg",),
-}
+_IMPLICIT_BEFORE = 900  # 0.9.0: until then a file left out auxiliary inputs, and any other could be missing
 _AXIS_ALL_BEFORE = 905  # 0.9.5
+_ANY_ATTRIBUTES = ("Custom",)  # what the Python class behind it takes
 
 
 def read_symbol(path: str | Path) -> Graph:
@@ -63,8 +62,8 @@ def _graph(data: Any, where: str, depth: int) -> Graph:
         raise ModelError(f"{where}: the symbol has no outputs ('heads')")
     entries = tuple(reader.entry(head, "'heads'") for head in heads)
     nodes = tuple(reader.nodes)
-    names = tuple(_output_name(nodes[entry.node], entry.output) for entry in entries)
-    return Graph(nodes, entries, names, _flag(data, "is_np_shape"))
+    names = tuple(output_name(nodes[entry.node], entry.output) for entry in entries)
+    return Graph(_with_unique_names(nodes), entries, names, _flag(data, "is_np_shape"))
 
 
 class _Reader:
@@ -84,6 +83,8 @@ class _Reader:
         if not isinstance(item, dict) or not isinstance(item.get("op"), str) or not isinstance(item.get("name"), str):
             raise ModelError(f"{self.where}: node {index} has no 'op' or no 'name'")
         name, operator = item["name"], item["op"]
+        if not _is_text(name):
+            raise ModelError(f"{self.where}: the name {name!r} of node {index} is not valid Unicode text")
         where = f"{self.where}: node {name!r} ({operator})"
         sources = item.get("inputs", [])
         if not isinstance(sources, list):
@@ -98,7 +99,8 @@ class _Reader:
         schema = schemas().get(canonical)
         if schema:
             attributes = self._upgraded(canonical, attributes)
-            inputs += self._implicit(name, schema, len(inputs))
+            _refuse_unknown(schema, attributes, where)
+            inputs += self._implicit(name, canonical, attributes, len(inputs))
         subgraphs = item.get("subgraphs", [])
         if not isinstance(subgraphs, list):
             raise ModelError(f"{where}: 'subgraphs' is not a list")
@@ -132,38 +134,52 @@ class _Reader:
             return {name: value for name, value in attributes.items() if name != "axis"}
         return attributes
 
-    def _implicit(self, name: str, schema: Schema, given: int) -> list[Entry]:
-        """Variables for auxiliary inputs that an old file left out."""
-        auxiliary = _AUXILIARY.get(schema.name, ())
-        if not auxiliary or given != len(schema.inputs) - len(auxiliary):
-            return []
+    def _implicit(self, name: str, operator: str, attributes: Mapping[str, str], given: int) -> list[Entry]:
+        """Variables for inputs that an old file left out, named as MXNet names them."""
+        names = input_names(operator, attributes) if self.version < _IMPLICIT_BEFORE else None
         entries = []
-        for suffix in auxiliary:
+        for suffix in (names or ())[given:]:
             entries.append(Entry(len(self.nodes)))
-            self.nodes.append(Node(f"{name}_{suffix}", VARIABLE))
+            self.nodes.append(Node(f"{name}_{suffix}" if name else suffix, VARIABLE))
         return entries
 
 
-def _output_name(node: Node, output: int) -> str:
-    """The name MXNet gives an output: the variable's own, or the node's with a suffix."""
-    if node.is_variable:
-        return node.name
-    names = _OUTPUT_NAMES.get(node.operator)
-    if names and output < len(names):
-        return f"{node.name}_{names[output]}"
-    return f"{node.name}_output{output}" if _has_several(node) else f"{node.name}_output"
+def _refuse_unknown(schema: Schema, attributes: Mapping[str, str], where: str) -> None:
+    """An attribute that MXNet 1.9.1 would refuse; those in double underscores are anybody's."""
+    if not schema.attributes or schema.name in _ANY_ATTRIBUTES:
+        return
+    for name in attributes:
+        if name not in schema.attributes and not name.startswith("__") and not name.endswith(_HIDDEN_KEYS):
+            raise ModelError(
+                f"{where}: {name!r} is not an attribute of {schema.name} in MXNet 1.9.1; "
+                f"its attributes are {', '.join(schema.attributes)}"
+            )
 
 
-_OUTPUT_NAMES = {"BatchNorm": ("output", "mean", "var"), "LayerNorm": ("output", "mean", "std")}
+def _with_unique_names(nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """Operators under names of their own: MXNet allows two of one name, and values are named after their node."""
+    variables = {node.name for node in nodes if node.is_variable}
+    taken = {part for name in variables for part in _prefixes(name)}
+    result = []
+    for node in nodes:
+        if not node.is_variable:
+            name, count = node.name or node.operator, 0
+            while name in taken:
+                count += 1
+                name = f"{node.name or node.operator}__{count}"
+            taken.add(name)
+            node = node if name == node.name else replace(node, name=name)
+        result.append(node)
+    return tuple(result)
 
 
-def _has_several(node: Node) -> bool:
-    raw = node.attributes
-    if node.operator in ("SliceChannel", "_split_v2"):
-        return raw.get("num_outputs", "2") != "1"
-    if node.operator == "topk":
-        return raw.get("ret_typ") == "both"
-    return node.operator == "RNN" and raw.get("state_outputs", "False") in ("True", "1")
+def _prefixes(name: str) -> Iterator[str]:
+    """What stands before each "/" and ":" of a name: an operator called so would name its values alike."""
+    return (name[: match.start()] for match in re.finditer("[/:]", name))
+
+
+def _is_text(name: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _version(data: Mapping[str, Any]) -> int:
