@@ -68,7 +68,7 @@ def to_array(value: Any, name: str) -> Array:
         if hasattr(value, "list_data"):
             value = value.data(value.list_ctx()[0])
         array = np.asarray(value.asnumpy() if hasattr(value, "asnumpy") else value)
-    except Exception as error:  # whatever MXNet raises here (a deferred parameter, a failed kernel) is one kind to us
+    except Exception as error:  # noqa: BLE001 - whatever MXNet raises here (a deferred parameter, a failed kernel) is one kind to us
         raise ParameterError(f"the parameter {name!r} has no value: {error}") from None
     if array.dtype.hasobject or array.dtype.kind in "USMmc":
         raise ParameterError(f"the parameter {name!r} has the type {array.dtype}, which MXNet does not have")
@@ -120,7 +120,7 @@ def _read_symbol_object(symbol: Any, params: Any) -> tuple[Graph, dict[str, Arra
     name = f"the symbol {getattr(symbol, 'name', None) or ''}".strip()
     try:
         text, names = symbol.tojson(), tuple(symbol.list_outputs())
-    except Exception as error:  # MXNet's own error, of no fixed type
+    except Exception as error:  # noqa: BLE001 - MXNet's own error, of no fixed type
         raise ModelError(f"{name} cannot be written as JSON: {error}") from None
     graph = parse_symbol(text, name)
     np_shape = graph.np_shape or _np_shape_is_on()
@@ -166,7 +166,7 @@ def _trace(block: Any) -> Any:
     try:
         traced = block(*variables)
         return mx.sym.Group(_flatten(traced)) if isinstance(traced, (list, tuple)) else traced
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the user's own forward may raise anything
         raise ModelError(
             f"{type(block).__name__} cannot be traced with inputs named {', '.join(names)} ({error}); "
             f"call net.hybridize() and run it once on real inputs, then compile it"
@@ -193,6 +193,7 @@ def _flatten(values: Any) -> list[Any]:
 def _module_params(module: Any) -> dict[str, Array]:
     try:
         arguments, auxiliary = module.get_params()
-    except Exception as error:  # an assertion without words, or MXNet's own error
-        raise ParameterError(f"the Module has no parameters ({str(error) or "it is not bound"}); bind and load it first") from None
+    except Exception as error:  # noqa: BLE001 - an assertion without words, or MXNet's own error
+        cause = str(error) or "it is not bound"
+        raise ParameterError(f"the Module has no parameters ({cause}); bind and load it first") from None
     return as_arrays({**arguments, **auxiliary})

@@ -11,7 +11,7 @@ import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -170,7 +170,7 @@ class _Reader:
         self.at += size
         return values[0] if len(values) == 1 else values
 
-    def _fail(self, what: str) -> Any:
+    def _fail(self, what: str) -> NoReturn:
         raise ParameterError(f"{self.where}: damaged or truncated parameter file: {what} (byte {self.at})")
 
 

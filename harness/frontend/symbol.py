@@ -82,7 +82,7 @@ class _Reader:
     def _node(self, index: int, item: Any) -> Node:
         if not isinstance(item, dict) or not isinstance(item.get("op"), str) or not isinstance(item.get("name"), str):
             raise ModelError(f"{self.where}: node {index} has no 'op' or no 'name'")
-        name, operator = item["name"], item["op"]
+        name, operator = str(item["name"]), str(item["op"])
         if not _is_text(name):
             raise ModelError(f"{self.where}: the name {name!r} of node {index} is not valid Unicode text")
         where = f"{self.where}: node {name!r} ({operator})"
