@@ -20,9 +20,3 @@ def elemwise_add(cx: Context, a: Attributes, lhs: Value, rhs: Value) -> Value:
 def clip(cx: Context, a: Attributes, data: Value) -> Value:
     """Values limited to [a_min, a_max]."""
     return cx.op("Clip", data, cx.const(a.a_min, data.dtype), cx.const(a.a_max, data.dtype), type=data.type)
-
-
-@operator("Concat")
-def concat(cx: Context, a: Attributes, *data: Value) -> Value:
-    """Tensors joined along ``dim``."""
-    return cx.concat(list(data), a.dim % data[0].rank)
