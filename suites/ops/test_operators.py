@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,12 +15,23 @@ SPECS = all_specs()
 PAIRS = [(spec, name, value) for spec in SPECS for name, value in spec.pairs()]
 
 
-def _label(pair: tuple[Spec, str, object]) -> str:
-    spec, name, value = pair
-    return f"{spec.operator}-{name}={'default' if value is DEFAULT else value}"
+def _unique(labels: list[str]) -> list[str]:
+    """The labels, with a number behind each that has occurred before (an operator may have several specs)."""
+    seen: Counter[str] = Counter()
+    result = []
+    for label in labels:
+        seen[label] += 1
+        result.append(label if seen[label] == 1 else f"{label}#{seen[label]}")
+    return result
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=_label)
+LABELS = _unique([spec.operator for spec in SPECS])
+PAIR_LABELS = _unique(
+    [f"{spec.operator}-{name}={'DEFAULT' if value is DEFAULT else value}" for spec, name, value in PAIRS]
+)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=PAIR_LABELS)
 def test_attribute_value(pair: tuple[Spec, str, object]) -> None:
     spec, name, value = pair
 
@@ -30,7 +43,7 @@ def test_attribute_value(pair: tuple[Spec, str, object]) -> None:
     run()
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.operator)
+@pytest.mark.parametrize("spec", SPECS, ids=LABELS)
 def test_drawn(spec: Spec) -> None:
     @settings(max_examples=spec.examples)
     @given(case=spec.cases())
@@ -40,7 +53,7 @@ def test_drawn(spec: Spec) -> None:
     run()
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.operator)
+@pytest.mark.parametrize("spec", SPECS, ids=LABELS)
 def test_dynamic(spec: Spec) -> None:
     """The same with sizes that vary, for tensors that say which of theirs may."""
 
