@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,19 @@ import onnx
 import onnx_ir as ir
 
 from .dims import Dim
-from .engines.base import BuildRequest, Engine, Profile, Session, get_engine
+from .engines.base import BuildRequest, Engine, Profile, Session, check_known, get_engine
 from .errors import Blocked, EngineMissing, InputError, ModelError, OptionError, UnsupportedOperator
 from .executor import Program, Step
 from .frontend import compat
 from .frontend.mxnet import read_model
 from .graph import Graph, TensorType
-from .inputs import Input, read_inputs
+from .inputs import Input, check_array, read_inputs
 from .lowering import LoweredGraph, assemble, lower
 from .model import Model, Plan, Segment
 from .operators.context import Fragment, Missing, Untyped, Value
 from .partition import Part, partition
+from .precision import OPTIONS as CONVERSION_OPTIONS
+from .precision import Request, Samples, convert, read_samples, split_options
 
 Array = npt.NDArray[Any]
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
@@ -56,7 +59,8 @@ def compile(
         calibration: samples {input: array} for int8 and fp8.
         cache_dir: where built plans are kept.
         min_segment_size: parts with fewer nodes are left to MXNet.
-        engine_options: the engine's own; an unknown one is refused with the list.
+        engine_options: the engine's own and those of the conversion (:data:`harness.precision.OPTIONS`); an unknown one
+            is refused with the list.
 
     Raises:
         HarnessError: see :mod:`harness.errors`; the message names the cause.
@@ -88,11 +92,13 @@ def compile_graph(
     if not isinstance(min_segment_size, int) or min_segment_size < 1:
         raise OptionError(f"min_segment_size: {min_segment_size!r} is not a positive integer")
     library = get_engine(choose_engine(engine))
-    library.check_options(engine_options)
+    conversion, options = split_options(engine_options)
+    library.check_options(options)
     specs = read_inputs(inputs)
     lowered = _lower(graph, arrays, specs, library, fallback)
     parts = _cut(lowered, library.name, fallback, min_segment_size)
-    request = _Requests(library, precision, calibration, _profile(specs), engine_options, cache_dir)
+    samples = read_samples(calibration, list(specs)) if calibration is not None else None
+    request = _Requests(library, Request(precision, samples, True, conversion), _profile(specs), options, cache_dir)
     return _link(lowered, parts, specs, request, notices)
 
 
@@ -102,6 +108,8 @@ def to_onnx(
     inputs: Mapping[str, Any] | None = None,
     precision: str = "fp32",
     path: str | Path | None = None,
+    calibration: Iterable[Mapping[str, Any]] | None = None,
+    **conversion_options: Any,
 ) -> onnx.ModelProto | str:
     """The whole model as one typed ONNX model.
 
@@ -120,7 +128,10 @@ def to_onnx(
     names = _unique(graph.output_names)
     fragments = [node.fragment for node in lowered.nodes.values() if node.fragment]
     model = assemble("mxtrt", fragments, list(values.values()), list(zip(names, lowered.outputs)))
-    model = _convert(model, precision, None)
+    conversion, unknown = split_options(conversion_options)
+    check_known(unknown, CONVERSION_OPTIONS, "conversion to ONNX")
+    samples = read_samples(calibration, list(specs)) if calibration is not None else None
+    model = convert(model, Request(precision, samples, True, conversion))
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
     if path is None:
         if size > 2**31 - 2**20:
@@ -246,28 +257,20 @@ class _Requests:
     def __init__(
         self,
         library: Engine,
-        precision: str,
-        calibration: Iterable[Mapping[str, Any]] | None,
+        conversion: Request,
         profile: Profile,
         options: Mapping[str, Any],
         cache_dir: str | Path | None,
     ) -> None:
-        self.library, self.precision, self.calibration = library, precision, calibration
+        native = conversion.precision in library.narrow_types
+        self.library, self.conversion = library, replace(conversion, native=native)
         self.profile, self.options = profile, dict(options)
         self.cache_dir = str(cache_dir) if cache_dir is not None else None
 
-    def build(self, name: str, model: ir.Model) -> tuple[Session, ir.Model]:
-        converted = _convert(model, self.precision, self.calibration)
+    def build(self, name: str, model: ir.Model, samples: Samples | None) -> tuple[Session, ir.Model]:
+        converted = convert(model, replace(self.conversion, samples=samples))
         request = BuildRequest(name, converted, self.profile, self.options, self.cache_dir)
         return self.library.build(request), converted
-
-
-def _convert(model: ir.Model, precision: str, calibration: Iterable[Mapping[str, Any]] | None) -> ir.Model:
-    if precision in ("fp32", "tf32"):
-        return model
-    from .precision import convert
-
-    return convert(model, precision, calibration)
 
 
 def _link(
@@ -290,7 +293,8 @@ def _link(
 
     for number, (part, part_reads) in enumerate(zip(parts, reads)):
         produced = [v for i in part.nodes for v in _results(lowered, i) if v.name in readers]
-        session, model = _session(lowered, part, part_reads, produced, f"segment{number}", requests)
+        samples = _samples_of(requests.conversion.samples, specs, steps, slots, part_reads)
+        session, model = _session(lowered, part, part_reads, produced, f"segment{number}", requests, samples)
         steps.append(Step(session, tuple(map(slot_of, part_reads)), tuple(map(slot_of, produced))))
         models.append(model)
         nodes = [lowered.nodes[index].node for index in part.nodes]
@@ -301,10 +305,32 @@ def _link(
     described = [(name, _describe(value, specs)) for name, value in zip(names, outputs)]
     fallbacks = [Blocked(n.node.name, n.node.operator, n.reason) for n in lowered.nodes.values() if n.reason is not None]
     plan = Plan(
-        tuple(models), requests.profile, requests.library.name, requests.precision, requests.options,
+        tuple(models), requests.profile, requests.library.name, requests.conversion.precision, requests.options,
         tuple(notices), tuple(lowered.removed),
     )  # fmt: skip
     return Model(program, dict(specs), described, segments, fallbacks, plan)
+
+
+def _samples_of(
+    samples: Samples | None,
+    specs: Mapping[str, Input],
+    steps: Sequence[Step],
+    slots: Mapping[str, int],
+    reads: Sequence[Value],
+) -> Samples | None:
+    """The calibration samples as a part sees them: what it reads, after the parts before it have run."""
+    if samples is None:
+        return None
+    before, known = tuple(steps), dict(slots)
+
+    def run() -> Iterable[Mapping[str, Array]]:
+        for sample in samples():
+            values = {known[name]: check_array(name, sample[name], spec) for name, spec in specs.items()}
+            for step in before:
+                values.update(zip(step.writes, step.session.run([values[slot] for slot in step.reads])))
+            yield {value.name: values[known[value.name]] for value in reads}
+
+    return run
 
 
 def _results(lowered: LoweredGraph, index: int) -> list[Value]:
@@ -350,6 +376,7 @@ def _session(
     produced: Sequence[Value],
     name: str,
     requests: _Requests,
+    samples: Samples | None,
 ) -> tuple[Session, ir.Model | None]:
     if part.engine != "mxnet":
         fragments = [lowered.nodes[index].fragment for index in part.nodes]
@@ -357,7 +384,7 @@ def _session(
         taken = {value.name for value in reads}
         outputs = [(n if (n := head_names.get(v.name, v.name)) not in taken else v.name, v) for v in produced]
         model = assemble(name, [f for f in fragments if f is not None], reads, outputs)
-        return requests.build(name, model)
+        return requests.build(name, model, samples)
     from .engines.mxnet import MXNetSession
 
     nodes = [(lowered.nodes[i].node, [v.name for v in lowered.nodes[i].inputs]) for i in part.nodes]

@@ -52,6 +52,7 @@ class Engine(Protocol):
     """One library that runs ONNX models."""
 
     name: str
+    narrow_types: tuple[str, ...]  # of "fp16" and "bf16", those it has kernels for
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """OptionError, with the list of options, for one that is unknown or has an impossible value."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ def create(name: str) -> OnnxRuntimeEngine:
 class OnnxRuntimeEngine:
     """See :class:`~harness.engines.base.Engine`."""
 
+    narrow_types = ("fp16",)
+
     def __init__(self, name: str) -> None:
         try:
             import onnxruntime
@@ -62,11 +64,23 @@ class OnnxRuntimeEngine:
             raise OptionError(f"optimization: {options['optimization']!r} is none of {', '.join(_LEVELS)}")
 
     def refuse(self, fragment: Fragment) -> str | None:
-        for node in fragment.nodes:
-            types = tuple(_type_text(fragment, name) for name in node.input)
-            results = tuple(_type_text(fragment, name) for name in node.output)
+        types = {name: _dtype_text(value.dtype) for name, value in fragment.values.items()}
+        return self._refuse(fragment.nodes, types)
+
+    def _refuse(self, nodes: Iterable[onnx.NodeProto], known: Mapping[str, str]) -> str | None:
+        """The same for nodes whose values have these types; bodies of control flow included."""
+        for node in nodes:
+            types = tuple(known.get(name) for name in node.input)
+            results = tuple(known.get(name) for name in node.output)
             if not _has_kernel(node.op_type, types, results):
                 return f"onnxruntime {self.version} has no kernel for {node.op_type} of {', '.join(filter(None, types))}"
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    body = attribute.g
+                    inner = {info.name: _elem_text(info) for info in (*body.input, *body.output, *body.value_info)}
+                    reason = self._refuse(body.node, {**known, **inner})
+                    if reason:
+                        return reason
         return None
 
     def build(self, request: BuildRequest) -> Session:
@@ -188,9 +202,8 @@ def _bind(formal: Sequence[Any], actual: Sequence[str | None]) -> list[tuple[str
     return pairs
 
 
-def _type_text(fragment: Fragment, name: str) -> str | None:
-    value = fragment.values.get(name)
-    return _dtype_text(value.dtype) if value is not None else None
+def _elem_text(info: onnx.ValueInfoProto) -> str:
+    return f"tensor({onnx.TensorProto.DataType.Name(info.type.tensor_type.elem_type).lower()})"
 
 
 @functools.cache

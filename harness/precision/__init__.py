@@ -1,0 +1,115 @@
+"""Precision lives in the graph: a float32 model becomes one whose types say what is computed in which precision.
+
+``convert`` is the arrow of the design: typed ONNX in, typed ONNX out. Inputs and outputs keep MXNet's types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from ..errors import CalibrationError, OptionError
+
+Array = npt.NDArray[Any]
+Sample = Mapping[str, Array]
+Samples = Callable[[], Iterable[Sample]]
+
+OPTIONS = {
+    "calibrator": "how int8 and fp8 ranges are found: 'entropy' (default), 'minmax', 'percentile' or 'mse'",
+    "percentile": "share of values, in percent, that the range of the percentile calibrator covers (default 99.99)",
+    "calibration_table": "path of a table that `mxtrt calibrate` wrote, instead of samples",
+    "exclude": "names of MXNet nodes that are not quantized",
+    "base_precision": "'fp32' (default), 'fp16' or 'bf16': what int8 and fp8 models compute the rest in",
+    "min_sqnr": "quantize only as many layers as keep every output at this signal-to-noise ratio in dB",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of the conversion.
+
+    Attributes:
+        precision: fp32, tf32, fp16, bf16, int8 or fp8.
+        samples: gives the calibration samples of this model's inputs, anew at each call; None if there are none.
+        native: whether the engine has kernels for 16-bit floats; if not, values are rounded and computed in float32.
+        options: see OPTIONS.
+    """
+
+    precision: str = "fp32"
+    samples: Samples | None = None
+    native: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(the conversion's options, the others).
+
+    Raises:
+        OptionError: one of the conversion's has an impossible value.
+    """
+    ours = {name: value for name, value in options.items() if name in OPTIONS}
+    _check(ours)
+    return ours, {name: value for name, value in options.items() if name not in OPTIONS}
+
+
+def convert(model: ir.Model, request: Request) -> ir.Model:
+    """The model in another precision; the model itself for fp32 and tf32 (which is the engine's setting).
+
+    Raises:
+        CalibrationError: int8 or fp8 without usable samples or table.
+    """
+    if request.precision in ("fp32", "tf32"):
+        return model
+    from .fold import fold_batch_norm
+    from .narrow import narrow
+
+    fold_batch_norm(model)
+    if request.precision in ("fp16", "bf16"):
+        return narrow(model, request.precision, request.native)
+    from .quantize import quantize
+
+    chosen = quantize(model, request)
+    base = request.options.get("base_precision", "fp32")
+    return chosen if base == "fp32" else narrow(chosen, base, request.native)
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    from .calibration import CALIBRATORS
+
+    choices: dict[str, Sequence[str]] = {"calibrator": CALIBRATORS, "base_precision": ("fp32", "fp16", "bf16")}
+    for name, allowed in choices.items():
+        if name in options and options[name] not in allowed:
+            raise OptionError(f"{name}: {options[name]!r} is none of {', '.join(allowed)}")
+    percentile = options.get("percentile", 99.99)
+    if not isinstance(percentile, (int, float)) or not 50 < percentile <= 100:
+        raise OptionError(f"percentile: {percentile!r} is not a share between 50 and 100")
+    exclude = options.get("exclude", ())
+    if isinstance(exclude, str) or not all(isinstance(name, str) for name in exclude):
+        raise OptionError(f"exclude: {exclude!r} is not a list of node names")
+
+
+def read_samples(calibration: Any, names: Sequence[str]) -> Samples:
+    """Checks the ``calibration=`` argument of ``harness.compile``: an iterable of {input: array}.
+
+    Raises:
+        CalibrationError: it is none, or a sample lacks an input.
+    """
+    if isinstance(calibration, (str, bytes)) or not isinstance(calibration, Iterable):
+        raise CalibrationError(f"calibration: {type(calibration).__name__} is not an iterable of {{input: array}}")
+
+    def checked() -> Iterable[Sample]:
+        count = 0
+        for count, sample in enumerate(calibration, 1):
+            if not isinstance(sample, Mapping) or not set(names) <= set(sample):
+                found = sorted(sample) if isinstance(sample, Mapping) else type(sample).__name__
+                raise CalibrationError(f"calibration: sample {count} has {found}, the model's inputs are {list(names)}")
+            yield {name: np.asarray(sample[name]) for name in names}
+        if not count:
+            raise CalibrationError("calibration: there are no samples (an iterator can be read only once: give a list)")
+
+    return checked

@@ -1,0 +1,186 @@
+"""float32 models in float16 or bfloat16: every value gets the type its producer computes in, casts go between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx_ir as ir
+
+from .policy import ARITHMETIC, FIXED_INPUTS, NEUTRAL, POSITIONS, WIDE
+
+_TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+_HALF_MAX = float(np.finfo(np.float16).max)
+
+
+def narrow(model: ir.Model, precision: str, native: bool = True) -> ir.Model:
+    """The model computed in ``precision`` where the policy allows; inputs and outputs keep their types.
+
+    Args:
+        model: typed ONNX with float32 data; changed in place, and returned.
+        precision: "fp16" or "bf16".
+        native: if not, every narrow value is rounded to the type and computed with in float32 (for engines without
+            kernels for the type: the numbers are those of an engine that accumulates in float32).
+    """
+    worker = _Narrowing(model.graph, _TYPES[precision], native)
+    for node in list(model.graph):
+        worker.visit(node)
+    worker.restore_outputs()
+    return model
+
+
+class _Narrowing:
+    def __init__(self, graph: ir.Graph, narrow: ir.DataType, native: bool) -> None:
+        self.graph, self.narrow, self.native = graph, narrow, native
+        self.casts: dict[tuple[str, ir.DataType], ir.Value] = {}
+        self.floats = {value.name for value in _all_values(graph) if value.dtype == ir.DataType.FLOAT}
+        self.positions: set[str] = set()
+        self.wanted_outputs = [value.dtype for value in graph.outputs]
+
+    def visit(self, node: ir.Node) -> None:
+        target = self._target(node)
+        if target is None:
+            return
+        fixed = FIXED_INPUTS.get(node.op_type, frozenset())
+        for position, value in enumerate(node.inputs):
+            if value is not None and value.name in self.floats and position not in fixed:
+                node.replace_input_with(position, self._as(value, target, node))
+        for value in node.outputs:
+            if value.name in self.floats:
+                self._set_type(node, value, target)
+
+    def _target(self, node: ir.Node) -> ir.DataType | None:
+        """The type this node computes in; None if it has nothing to do with float32."""
+        floats = [value for value in (*node.inputs, *node.outputs) if value is not None and value.name in self.floats]
+        if not floats:
+            return None
+        if self._is_position(node):
+            self.positions.update(str(value.name) for value in node.outputs)
+            return ir.DataType.FLOAT
+        if node.op_type in WIDE or node.op_type in POSITIONS:
+            return ir.DataType.FLOAT
+        if node.op_type in NEUTRAL:
+            return self._followed(node)
+        return self.narrow
+
+    def _is_position(self, node: ir.Node) -> bool:
+        if node.op_type in POSITIONS:
+            source = node.inputs[0] if node.inputs else None
+            return node.op_type != "Cast" or source is None or source.name not in self.floats
+        moving = node.op_type in ARITHMETIC or node.op_type in NEUTRAL
+        return moving and any(value is not None and value.name in self.positions for value in node.inputs)
+
+    def _followed(self, node: ir.Node) -> ir.DataType:
+        """The type of the first float input that is not a constant; narrow if all are."""
+        for value in node.inputs:
+            if value is not None and value.name in self.floats and value.const_value is None:
+                if value.is_graph_input():
+                    return self.narrow
+                return value.dtype if value.dtype is not None else self.narrow
+        return self.narrow
+
+    def _as(self, value: ir.Value, target: ir.DataType, before: ir.Node) -> ir.Value:
+        """``value`` in another type: a constant is converted now, a computed one by a Cast where it is first needed."""
+        if value.dtype == target:
+            return value
+        key = (str(value.name), target)
+        if key not in self.casts:
+            if value.const_value is not None:
+                self.casts[key] = self._constant(value, target)
+            else:
+                node = _cast(value, target, f"{value.name}/{target.name.lower()}")
+                producer = value.producer()
+                if producer is not None:
+                    self.graph.insert_after(producer, node)
+                else:
+                    self.graph.insert_before(self.graph[0], node)
+                self.casts[key] = node.outputs[0]
+        return self.casts[key]
+
+    def _constant(self, value: ir.Value, target: ir.DataType) -> ir.Value:
+        assert value.const_value is not None
+        array = value.const_value.numpy()
+        if target == ir.DataType.FLOAT16:
+            array = np.clip(array, -_HALF_MAX, _HALF_MAX)  # -3.4e38 as "lowest" stays the lowest
+        name = f"{value.name}/{target.name.lower()}"
+        constant = ir.Value(name=name, shape=value.shape, type=ir.TensorType(target))
+        constant.const_value = ir.Tensor(array.astype(target.numpy()), dtype=target, name=name)
+        self.graph.register_initializer(constant)
+        return constant
+
+    def _set_type(self, node: ir.Node, value: ir.Value, target: ir.DataType) -> None:
+        if target == ir.DataType.FLOAT:
+            return
+        value.type = ir.TensorType(target)
+        if node.op_type == "Cast":
+            node.attributes["to"] = ir.AttrInt64("to", target.value)
+
+    def restore_outputs(self) -> None:
+        """Outputs in the types they had; narrow arithmetic emulated where the engine has none."""
+        for position, (value, wanted) in enumerate(zip(list(self.graph.outputs), self.wanted_outputs)):
+            if value.dtype != wanted and wanted is not None:
+                _retype_output(self.graph, position, value, wanted)
+        if not self.native:
+            _emulate(self.graph, self.narrow)
+
+
+def _retype_output(graph: ir.Graph, position: int, value: ir.Value, wanted: ir.DataType) -> None:
+    """Give the graph's output its type back under its own name."""
+    name, narrow_type = str(value.name), value.type
+    value.name = f"{name}/narrow"
+    node = _cast(value, wanted, name)
+    assert narrow_type is not None
+    graph.append(node)
+    graph.outputs[position] = node.outputs[0]
+
+
+def _emulate(graph: ir.Graph, narrow: ir.DataType) -> None:
+    """Every narrow value rounded to the type, and float32 again for its readers."""
+    for node in list(graph):
+        for value in node.outputs:
+            if value.dtype != narrow or node.op_type == "Cast":
+                continue
+            readers = list(value.uses())
+            down = _cast(value, narrow, f"{value.name}/rounded")
+            up = _cast(down.outputs[0], ir.DataType.FLOAT, f"{value.name}/widened")
+            value.type = ir.TensorType(ir.DataType.FLOAT)
+            graph.insert_after(node, (down, up))
+            for user, position in readers:
+                user.replace_input_with(position, up.outputs[0])
+    for node in list(graph):
+        if node.op_type == "Cast":
+            if node.outputs[0].dtype == narrow and not str(node.name).endswith("/rounded"):
+                _widen_after(graph, node)
+    _widen_constants(graph, narrow)
+
+
+def _widen_after(graph: ir.Graph, node: ir.Node) -> None:
+    value = node.outputs[0]
+    readers = list(value.uses())
+    up = _cast(value, ir.DataType.FLOAT, f"{value.name}/widened")
+    graph.insert_after(node, up)
+    for user, position in readers:
+        user.replace_input_with(position, up.outputs[0])
+
+
+def _widen_constants(graph: ir.Graph, narrow: ir.DataType) -> None:
+    for value in list(graph.initializers.values()):
+        if value.dtype == narrow and value.const_value is not None:
+            rounded = value.const_value.numpy().astype(np.float32)
+            value.const_value = ir.Tensor(rounded, name=value.name)
+            value.type = ir.TensorType(ir.DataType.FLOAT)
+
+
+def _cast(value: ir.Value, target: ir.DataType, name: str) -> ir.Node:
+    node = ir.Node("", "Cast", [value], attributes=[ir.AttrInt64("to", target.value)], name=f"{name}/Cast")
+    node.outputs[0].name = name
+    node.outputs[0].shape = value.shape
+    node.outputs[0].type = ir.TensorType(target)
+    return node
+
+
+def _all_values(graph: ir.Graph) -> Iterable[ir.Value]:
+    yield from graph.inputs
+    yield from graph.initializers.values()
+    for node in graph:
+        yield from node.outputs

@@ -1,0 +1,239 @@
+"""Q/DQ pairs placed where TensorRT's rules want them (symmetric, zero point 0).
+
+Every input of a weighted operator is quantized: activations per tensor, weights per output channel; biases stay
+float. Of a residual addition the skip input is quantized, so that convolution, addition and activation fuse. The
+input of an average pool is quantized. A tensor has one pair, whoever reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from ..errors import CalibrationError
+from . import Request
+from .calibration import collect, load_table, threshold
+
+Array = npt.NDArray[Any]
+
+_LARGEST = {"int8": 127.0, "fp8": 448.0}
+_TYPES = {"int8": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
+_MIN_CHANNELS = 16  # narrower layers are faster in 16 bits, and lose most
+_SMALLEST_SCALE = 2.0**-24  # of a tensor that is all zero
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An input of a node that is to be quantized: of activations, or constant weights with their channel axis."""
+
+    node: str
+    position: int
+    tensor: str
+    weight_axis: int | None = None
+
+
+def quantize(model: ir.Model, request: Request) -> ir.Model:
+    """The model with Q/DQ pairs; ranges from samples or from a table.
+
+    Raises:
+        CalibrationError: there are neither, or the table lacks a tensor.
+    """
+    excluded = tuple(request.options.get("exclude", ()))
+    sites = find_sites(model, excluded)
+    ranges = find_ranges(model, sites, request)
+    if "min_sqnr" in request.options:
+        from .sensitivity import layers_to_exclude
+
+        more = layers_to_exclude(model, sites, ranges, request)
+        sites = [site for site in sites if owner(site.node) not in more]
+    insert(model, sites, ranges, request.precision)
+    return model
+
+
+def find_sites(model: ir.Model, excluded: Iterable[str] = ()) -> list[Site]:
+    """Where pairs go, in the order of the nodes."""
+    left_out = set(excluded)
+    sites: list[Site] = []
+    quantized: set[str] = set()
+    for node in model.graph:
+        name = str(node.name)
+        if owner(name) in left_out or name in left_out:
+            continue
+        found = _weighted(node) or _pooled(node) or _residual(node, quantized)
+        sites += found
+        if found and found[-1].weight_axis is not None:
+            quantized.add(name)
+    return sites
+
+
+def owner(name: str) -> str:
+    """The MXNet node an ONNX node came from."""
+    return name.rpartition("/")[0] or name
+
+
+def _weighted(node: ir.Node) -> list[Site]:
+    axis = _channel_axis(node)
+    if axis is None:
+        return []
+    data, weight = node.inputs[0], node.inputs[1]
+    assert data is not None and weight is not None
+    shape = weight.shape
+    if data.const_value is not None or weight.const_value is None or shape is None or data.dtype != ir.DataType.FLOAT:
+        return []
+    group = node.attributes["group"].as_int() if "group" in node.attributes else 1
+    outputs = int(shape[axis]) * (group if node.op_type == "ConvTranspose" else 1)  # type: ignore[arg-type]
+    inputs = int(np.prod(shape.numpy())) // int(shape[axis]) if node.op_type in ("Gemm", "MatMul") else _inputs(node, group)  # type: ignore[arg-type]
+    if min(inputs, outputs) < _MIN_CHANNELS:
+        return []
+    name = str(node.name)
+    return [Site(name, 0, str(data.name)), Site(name, 1, str(weight.name), axis)]
+
+
+def _inputs(node: ir.Node, group: int) -> int:
+    weight = node.inputs[1]
+    assert weight is not None and weight.shape is not None
+    return int(weight.shape[0]) if node.op_type == "ConvTranspose" else int(weight.shape[1]) * group  # type: ignore[arg-type]
+
+
+def _channel_axis(node: ir.Node) -> int | None:
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "ConvTranspose":
+        return 1 if "group" not in node.attributes or node.attributes["group"].as_int() == 1 else None
+    if node.op_type == "Gemm":
+        plain = all(name not in node.attributes or node.attributes[name].as_float() == 1.0 for name in ("alpha", "beta"))
+        transposed = "transA" in node.attributes and node.attributes["transA"].as_int()
+        if not plain or transposed:
+            return None
+        return 0 if "transB" in node.attributes and node.attributes["transB"].as_int() else 1
+    if node.op_type == "MatMul":
+        weight = node.inputs[1]
+        return 1 if weight is not None and weight.shape is not None and len(weight.shape) == 2 else None
+    return None
+
+
+def _pooled(node: ir.Node) -> list[Site]:
+    if node.op_type not in ("AveragePool", "GlobalAveragePool"):
+        return []
+    data = node.inputs[0]
+    if data is None or data.const_value is not None or data.dtype != ir.DataType.FLOAT:
+        return []
+    return [Site(str(node.name), 0, str(data.name))]
+
+
+def _residual(node: ir.Node, quantized: set[str]) -> list[Site]:
+    """The skip input of an addition whose other input is a quantized layer's only use."""
+    if node.op_type != "Add" or any(value is None or value.const_value is not None for value in node.inputs):
+        return []
+    left, right = node.inputs
+    assert left is not None and right is not None
+    if left.dtype != ir.DataType.FLOAT or left.shape != right.shape:
+        return []
+    for branch, position, skip in ((left, 1, right), (right, 0, left)):
+        producer = branch.producer()
+        if producer is not None and producer.name in quantized and len(branch.uses()) == 1:
+            return [Site(str(node.name), position, str(skip.name))]
+    return []
+
+
+def find_ranges(model: ir.Model, sites: Iterable[Site], request: Request) -> dict[str, float]:
+    """Activation tensor -> amax."""
+    names = list(dict.fromkeys(site.tensor for site in sites if site.weight_axis is None))
+    if "calibration_table" in request.options:
+        ranges = load_table(request.options["calibration_table"])
+        missing = [name for name in names if name not in ranges]
+        if missing:
+            raise CalibrationError(
+                f"the calibration table {request.options['calibration_table']} has no range for {missing[0]!r} "
+                f"and {len(missing) - 1} more tensors: it was made from another model; run mxtrt calibrate again"
+            )
+        return ranges
+    if request.samples is None:
+        raise CalibrationError(
+            f"precision {request.precision} needs calibration=, an iterable of {{input: array}}, or calibration_table="
+        )
+    if not names:
+        return {}
+    default = "minmax" if request.precision == "fp8" else "entropy"
+    calibrator = request.options.get("calibrator", default)
+    percentile = float(request.options.get("percentile", 99.99))
+    histograms = collect(model, names, request.samples())
+    return {name: threshold(histogram, calibrator, percentile) for name, histogram in histograms.items()}
+
+
+def insert(model: ir.Model, sites: Iterable[Site], ranges: Mapping[str, float], precision: str) -> None:
+    """Insert the pairs, in place."""
+    graph = model.graph
+    nodes = {str(node.name): node for node in graph}
+    pairs: dict[str, ir.Value] = {}
+    for site in sites:
+        node = nodes[site.node]
+        value = node.inputs[site.position]
+        assert value is not None
+        if site.weight_axis is not None:
+            node.replace_input_with(site.position, _weights(graph, node, value, site.weight_axis, precision))
+            continue
+        if site.tensor not in pairs:
+            pairs[site.tensor] = _pair(graph, value, ranges[site.tensor], precision)
+        node.replace_input_with(site.position, pairs[site.tensor])
+
+
+def _pair(graph: ir.Graph, value: ir.Value, amax: float, precision: str) -> ir.Value:
+    scale = max(amax / _LARGEST[precision], _SMALLEST_SCALE)
+    scales = _constant(graph, f"{value.name}/scale", np.array(scale, np.float32))
+    zero = _constant(graph, f"{value.name}/zero_point", np.zeros((), _TYPES[precision].numpy()))
+    down = _node("QuantizeLinear", [value, scales, zero], f"{value.name}/quantized", value.shape, _TYPES[precision])
+    up = _node(
+        "DequantizeLinear", [down.outputs[0], scales, zero], f"{value.name}/dequantized", value.shape, ir.DataType.FLOAT
+    )
+    producer = value.producer()
+    if producer is None:
+        graph.insert_before(graph[0], (down, up))
+    else:
+        graph.insert_after(producer, (down, up))
+    return up.outputs[0]
+
+
+def _weights(graph: ir.Graph, node: ir.Node, value: ir.Value, axis: int, precision: str) -> ir.Value:
+    """Constant weights as their codes and a DequantizeLinear with one scale per output channel."""
+    name = f"{value.name}/dequantized"
+    assert value.const_value is not None
+    array = value.const_value.numpy().astype(np.float32)
+    others = tuple(i for i in range(array.ndim) if i != axis)
+    scale = np.maximum(np.abs(array).max(axis=others) / _LARGEST[precision], _SMALLEST_SCALE).astype(np.float32)
+    shape = [-1 if i == axis else 1 for i in range(array.ndim)]
+    scaled = array / scale.reshape(shape)
+    codes = np.clip(np.rint(scaled), -127, 127) if precision == "int8" else scaled
+    quantized = _constant(graph, f"{value.name}/codes", codes.astype(_TYPES[precision].numpy()))
+    scales = _constant(graph, f"{value.name}/scale", scale)
+    zeros = _constant(graph, f"{value.name}/zero_point", np.zeros(scale.shape, _TYPES[precision].numpy()))
+    up = _node("DequantizeLinear", [quantized, scales, zeros], name, value.shape, ir.DataType.FLOAT, axis=axis)
+    graph.insert_before(node, up)
+    return up.outputs[0]
+
+
+def _constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    existing = graph.initializers.get(name)
+    if existing is not None:
+        return existing
+    dtype = ir.DataType.from_numpy(array.dtype)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(dtype))
+    value.const_value = ir.Tensor(array, dtype=dtype, name=name)
+    graph.register_initializer(value)
+    return value
+
+
+def _node(
+    op_type: str, inputs: list[ir.Value], name: str, shape: ir.Shape | None, dtype: ir.DataType, axis: int | None = None
+) -> ir.Node:
+    attributes = [] if axis is None else [ir.AttrInt64("axis", axis)]
+    node = ir.Node("", op_type, inputs, attributes=attributes, name=f"{name}/{op_type}")
+    node.outputs[0].name = name
+    node.outputs[0].shape = shape
+    node.outputs[0].type = ir.TensorType(dtype)
+    return node
