@@ -139,7 +139,13 @@ class Inference:
 
 
 class MXNetSession:
-    """Runs some nodes imperatively through a CachedOp-free executor: each call binds nothing new."""
+    """Runs some nodes imperatively through a CachedOp-free executor: each call binds nothing new.
+
+    Attributes:
+        text: the nodes as MXNet's JSON.
+        input_names: the variables that a call gives, in order, those that are constants included.
+        constants: variable -> array; what a call gives for them is not read.
+    """
 
     def __init__(
         self,
@@ -149,14 +155,31 @@ class MXNetSession:
         constants: Mapping[str, Array],
         np_shape: bool,
     ) -> None:
-        mx = compat.mxnet()
-        self.np_shape = np_shape
-        self.name = ", ".join(node.name for node, _ in nodes[:3])
         symbol = symbol_of(nodes, heads, np_shape)
-        order = symbol.list_inputs()
+        self._set_up(symbol, input_names, constants, np_shape, ", ".join(node.name for node, _ in nodes[:3]))
+
+    @classmethod
+    def from_json(
+        cls, text: str, input_names: Sequence[str], constants: Mapping[str, Array], np_shape: bool, name: str
+    ) -> MXNetSession:
+        """The session again, of its own attributes; ModelError if MXNet cannot load the JSON."""
+        session = cls.__new__(cls)
+        try:
+            symbol = compat.mxnet().sym.load_json(text)
+        except Exception as error:  # noqa: BLE001 - MXNetError, but its own base is RuntimeError in some builds
+            raise ModelError(f"MXNet cannot load the part of {name}: {first_line(error)}") from None
+        session._set_up(symbol, input_names, constants, np_shape, name)
+        return session
+
+    def _set_up(
+        self, symbol: Any, input_names: Sequence[str], constants: Mapping[str, Array], np_shape: bool, name: str
+    ) -> None:
+        mx = compat.mxnet()
+        self.text, self.input_names, self.constants = str(symbol.tojson()), tuple(input_names), dict(constants)
+        self.np_shape, self.name = np_shape, name
         self._operator = mx.ndarray.CachedOp(symbol)
-        self._constants = {name: _to_mxnet(mx, array) for name, array in constants.items()}
-        self._slots = [(name, list(input_names).index(name) if name in input_names else None) for name in order]
+        self._constants = {key: _to_mxnet(mx, array) for key, array in constants.items()}
+        self._slots = [(n, None if n in constants else self.input_names.index(n)) for n in symbol.list_inputs()]
 
     def run(self, inputs: Sequence[Any]) -> list[Array]:
         mx = compat.mxnet()
