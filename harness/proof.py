@@ -1,0 +1,282 @@
+"""An artifact that carries its own proof: inputs, MXNet's answers, and how far those may move.
+
+``migrate`` needs MXNet and writes; ``verify`` needs neither MXNet nor the original model, and says on any machine,
+engine and precision whether the numbers are still MXNet's. The rule is the error model's (:mod:`harness.numerics`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import numerics
+from .errors import ArtifactError, ExecutionError, InputError, OptionError
+from .frontend import compat
+from .frontend.params import read_params, write_params
+from .graph import Graph
+from .inputs import Input, check_array
+from .model import Model
+
+Array = npt.NDArray[Any]
+Sample = Mapping[str, Array]
+Progress = Callable[[int, int], None]
+
+PRECISIONS = ("fp32", "fp16", "bf16")  # those whose response is stored; tf32 rounds as fp16 does
+QUANTIZED = ("int8", "fp8")
+SQNR_FLOOR = 20.0  # dB; below it a quantized answer has lost a tenth of its signal
+TOP_K_FLOOR = 0.9
+_RESPONSE_OF = {"fp32": "fp32", "tf32": "fp16", "fp16": "fp16", "bf16": "bf16"}
+_UNPROVABLE = ("__dtype__", "__shape__")  # hints on variables that would hold a float64 run to float32
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One output of one test vector: whether it is MXNet's answer, and how much of the allowed error it used."""
+
+    vector: str
+    output: str
+    ok: bool
+    headroom: float
+    max_error: float
+    message: str = ""
+
+
+# --- making the proof ------------------------------------------------------------------------------------------------
+
+
+def migrate(
+    source: Any,
+    folder: str | Path,
+    params: Any = None,
+    inputs: Mapping[str, Any] | None = None,
+    samples: str | Path | None = None,
+    vectors: int = 3,
+    seed: int = 0,
+    progress: Progress = lambda done, total: None,
+    **compile_options: Any,
+) -> tuple[Model, list[Verdict]]:
+    """Compile a model, save it with test vectors, and verify it.
+
+    Args:
+        source, params, inputs, compile_options: as for :func:`harness.compile`.
+        folder: where the artifact goes.
+        samples: a folder of ``.npz`` files (one array per input) or ``.npy`` files (models of one input); without it
+            the vectors are random.
+        vectors: how many vectors (of random ones), or at most how many (of samples).
+        seed: of the random vectors.
+        progress: called with (vectors done, vectors in all).
+
+    Raises:
+        EngineMissing: MXNet, which gives the reference, is not installed.
+        HarnessError: as compile and save.
+    """
+    from .artifact import save
+    from .compiler import compile_graph
+    from .frontend.mxnet import read_model
+
+    if not isinstance(vectors, int) or vectors < 1:
+        raise OptionError(f"vectors: {vectors!r} is not a positive integer")
+    compat.mxnet()
+    notices: list[str] = []
+    graph, arrays = read_model(source, params, notices)
+    model = compile_graph(graph, arrays, inputs, notices=notices, **compile_options)
+    drawn = list(_read_samples(Path(samples), model.inputs, vectors) if samples else _random(model.inputs, vectors, seed))
+    reference = Reference(graph, arrays, drawn[0][1])
+
+    def write(place: Path) -> dict[str, Any]:
+        (place / "proof").mkdir()
+        names = []
+        for number, (origin, sample) in enumerate(drawn):
+            name = f"proof/vector{number}.params"
+            write_params(place / name, _vector(reference, sample))
+            names.append({"file": name, "origin": origin})
+            progress(number + 1, len(drawn))
+        return {"proof": {"vectors": names, "seed": seed, **reference.describe()}}
+
+    save(model, folder, write)
+    return model, verify(folder, model=model)
+
+
+def _vector(reference: Reference, sample: Sample) -> dict[str, Array]:
+    answers = reference(sample)
+    arrays = {f"input/{name}": np.ascontiguousarray(array) for name, array in sample.items()}
+    arrays |= {f"reference/{i}": np.ascontiguousarray(array) for i, array in enumerate(answers)}
+    given = {name: reference.widened(array) for name, array in {**reference.params, **sample}.items()}
+    for precision in PRECISIONS:
+        moved = numerics.response(reference.perturbed, given, answers, precision)
+        arrays |= {f"response/{precision}/{i}": np.ascontiguousarray(array) for i, array in enumerate(moved)}
+    return arrays
+
+
+class Reference:
+    """The model in MXNet, in float64 where all its operators have that kernel, else in float32."""
+
+    def __init__(self, graph: Graph, params: Mapping[str, Array], sample: Sample) -> None:
+        from .engines.mxnet import graph_json
+
+        mx = compat.mxnet()
+        document = graph_json(graph)
+        for node in document["nodes"]:
+            if node["op"] == "null":
+                node["attrs"] = {k: v for k, v in node.get("attrs", {}).items() if k not in _UNPROVABLE}
+        self._np_shape = graph.np_shape
+        self._symbol = mx.sym.load_json(json.dumps(document))
+        self._order = self._symbol.list_inputs()
+        self._operator = mx.ndarray.CachedOp(self._symbol)
+        self.params = {name: np.asarray(array) for name, array in params.items() if name in self._order}
+        self.params |= self._unvalued({**self.params, **sample})
+        self.terms = max((math.prod(a.shape[1:]) for a in self.params.values() if a.ndim > 1), default=1)
+        self.dtype = self._widest({**self.params, **sample})
+
+    def __call__(self, sample: Sample) -> list[Array]:
+        """MXNet's answers, in the reference's precision; integer answers as they are."""
+        return self.perturbed({**self.params, **sample})
+
+    def perturbed(self, arrays: Mapping[str, Array]) -> list[Array]:
+        """The answers for other parameters too."""
+        return self._run(arrays, self.dtype)
+
+    def widened(self, array: Array) -> Array:
+        """A float array in the reference's precision, so that moving it by less than its own roundoff moves it."""
+        return array.astype(self.dtype) if array.dtype.kind == "f" else array
+
+    def describe(self) -> dict[str, Any]:
+        return {"reference": self.dtype.name, "mxnet": compat.mxnet().__version__, "terms": self.terms}
+
+    def _widest(self, arrays: Mapping[str, Array]) -> np.dtype[Any]:
+        for dtype in (np.dtype(np.float64), np.dtype(np.float32)):
+            try:
+                self._run(arrays, dtype)
+                return dtype
+            except ExecutionError as error:
+                failure = error
+        raise failure
+
+    def _run(self, arrays: Mapping[str, Array], dtype: np.dtype[Any]) -> list[Array]:
+        from .engines.mxnet import first_line
+
+        mx = compat.mxnet()
+        try:
+            with mx.util.np_shape(self._np_shape):
+                given = []
+                for name in self._order:
+                    array = arrays[name]
+                    kind = dtype if array.dtype.kind == "f" else array.dtype
+                    given.append(mx.nd.array(array.astype(kind), dtype=kind))
+                found = self._operator(*given)
+                return [a.asnumpy() for a in (found if isinstance(found, (list, tuple)) else [found])]
+        except Exception as error:  # noqa: BLE001 - MXNetError, and what its Python layer raises for a type it lacks
+            raise ExecutionError(f"MXNet cannot give the reference in {dtype.name}: {first_line(error)}") from None
+
+    def _unvalued(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Zeros for variables without a value (labels of loss layers), which the answer does not depend on."""
+        mx = compat.mxnet()
+        missing = [name for name in self._order if name not in arrays]
+        if not missing:
+            return {}
+        with mx.util.np_shape(self._np_shape):
+            known, _, auxiliary = self._symbol.infer_shape_partial(**{n: arrays[n].shape for n in self._order if n in arrays})
+        names = [*self._symbol.list_arguments(), *self._symbol.list_auxiliary_states()]
+        shapes = dict(zip(names, [*(known or ()), *(auxiliary or ())]))
+        return {name: np.zeros(shapes.get(name) or (1,), np.float32) for name in missing}
+
+
+def _read_samples(folder: Path, specs: Mapping[str, Input], limit: int) -> Iterator[tuple[str, dict[str, Array]]]:
+    files = sorted(folder.glob("*.np[yz]")) if folder.is_dir() else []
+    if not files:
+        raise InputError(f"samples: {folder} has no .npy or .npz files")
+    for path in files[:limit]:
+        try:
+            found = np.load(path, allow_pickle=False)
+            arrays = dict(found) if path.suffix == ".npz" else dict.fromkeys(list(specs)[:1], found)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"samples: {path} cannot be read: {error}") from None
+        if set(arrays) != set(specs):
+            raise InputError(f"samples: {path} holds {sorted(arrays)}, the model takes {sorted(specs)}")
+        yield path.name, {name: check_array(name, arrays[name], spec) for name, spec in specs.items()}
+
+
+def _random(specs: Mapping[str, Input], count: int, seed: int) -> Iterator[tuple[str, dict[str, Array]]]:
+    """Normal floats, integers 0 and 1; sizes that vary take their best, smallest and largest value in turn."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        which = (1, 0, 2)[number % 3]
+        sample = {}
+        for name, spec in specs.items():
+            shape = tuple(s[which] if isinstance(s, tuple) else int(s) for s in spec.shape)
+            drawn = rng.standard_normal(shape) if spec.dtype.kind in "fV" else rng.integers(0, 2, shape)
+            sample[name] = np.asarray(drawn).astype(spec.dtype)
+        yield f"random, seed {seed}, number {number}", sample
+
+
+# --- judging ---------------------------------------------------------------------------------------------------------
+
+
+def verify(
+    folder: str | Path,
+    engine: str | None = None,
+    precision: str | None = None,
+    model: Model | None = None,
+    progress: Progress = lambda done, total: None,
+    **options: Any,
+) -> list[Verdict]:
+    """Run the test vectors of an artifact and hold the answers to MXNet's.
+
+    Args:
+        folder: what ``migrate`` wrote.
+        engine, precision, options: as for :func:`harness.load`.
+        model: the loaded model, if the caller has it.
+        progress: called with (vectors done, vectors in all).
+
+    Raises:
+        ArtifactError: the folder has no proof, or has changed.
+    """
+    from .artifact import load, read_manifest
+
+    place = Path(folder)
+    document = read_manifest(place)
+    proof = document.get("proof")
+    if not proof:
+        raise ArtifactError(f"{place}: holds no proof; `mxtrt migrate MODEL --out DIR` writes a model with test vectors")
+    loaded = model or load(place, engine, precision, verify=False, **options)
+    verdicts: list[Verdict] = []
+    for number, vector in enumerate(proof["vectors"]):
+        verdicts += _judge(loaded, place / vector["file"], vector["origin"], proof["terms"])
+        progress(number + 1, len(proof["vectors"]))
+    return verdicts
+
+
+def _judge(model: Model, path: Path, origin: str, terms: int) -> Iterable[Verdict]:
+    arrays = read_params(path)
+    answers = model(**{name.removeprefix("input/"): a for name, a in arrays.items() if name.startswith("input/")})
+    for number, (name, answer) in enumerate(zip(model.output_names, answers)):
+        reference = np.asarray(arrays[f"reference/{number}"])
+        if model.plan.precision in QUANTIZED:
+            yield _judge_quantized(origin, name, answer, reference)
+            continue
+        moved = np.asarray(arrays[f"response/{_RESPONSE_OF[model.plan.precision]}/{number}"])
+        found = numerics.compare(answer, reference, moved, model.plan.precision, terms)
+        yield Verdict(origin, name, found.ok, found.headroom, found.max_error, found.message)
+
+
+def _judge_quantized(origin: str, name: str, answer: Array, reference: Array) -> Verdict:
+    if answer.shape != reference.shape:
+        return Verdict(origin, name, False, math.inf, math.inf, f"the shape is {answer.shape}, not {reference.shape}")
+    ratio = numerics.sqnr(answer, reference)
+    agreement = numerics.top_k_agreement(answer, reference, 1) if reference.ndim == 2 else 1.0
+    error = float(np.max(np.abs(answer.astype(np.float64) - reference), initial=0))
+    ok = ratio >= SQNR_FLOOR and agreement >= TOP_K_FLOOR
+    words = f"signal-to-noise {ratio:.1f} dB (at least {SQNR_FLOOR:g}), first class agrees in {agreement:.0%}"
+    return Verdict(origin, name, ok, SQNR_FLOOR / ratio if ratio > 0 else math.inf, error, words)
+
+
+def passed(verdicts: Sequence[Verdict]) -> bool:
+    """Whether every answer is MXNet's."""
+    return bool(verdicts) and all(verdict.ok for verdict in verdicts)
