@@ -31,16 +31,18 @@ IN_PLACE = ("_npi_boolean_mask_assign_scalar", "_npi_boolean_mask_assign_tensor"
 def _callable(case: Case, symbol: Any) -> Callable[..., Any]:
     """The operator as a function of arrays. MXNet's CachedOp wants inputs, and a gradient, which not every one has."""
     mx = mxnet()
-    try:
-        return mx.ndarray.CachedOp(symbol)
-    except mx.MXNetError:
-        handle = ctypes.c_void_p()
-        mx.base.check_call(mx.base._LIB.NNGetOpHandle(mx.base.c_str(case.operator), ctypes.byref(handle)))
+    if case.operator not in IN_PLACE:
+        try:
+            return mx.ndarray.CachedOp(symbol)
+        except mx.MXNetError:
+            pass
+    handle = ctypes.c_void_p()
+    mx.base.check_call(mx.base._LIB.NNGetOpHandle(mx.base.c_str(case.operator), ctypes.byref(handle)))
     keys, values = list(case.attributes), [str(value) for value in case.attributes.values()]
 
     def invoke(*arrays: Any) -> Any:
         out = arrays[0] if case.operator in IN_PLACE else None
-        return mx._ctypes.ndarray._imperative_invoke(handle, arrays, keys, values, out, False, False)
+        return mx._ctypes.ndarray._imperative_invoke(handle.value, arrays, keys, values, out, False, False)
 
     return invoke
 
