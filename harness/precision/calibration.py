@@ -117,6 +117,7 @@ def entropy_threshold(counts: Array, edges: Array, levels: int = _LEVELS) -> flo
         reference = inside.copy()
         reference[0] += cumulative[start]
         reference[-1] += total - cumulative[stop]
+        inside[0] = 0  # MXNet counts the first bin as outside
         divergence = _divergence(reference, _quantized(inside, reference != 0, levels))
         if divergence < least:
             least, best = divergence, float(edges[stop])
@@ -124,11 +125,11 @@ def entropy_threshold(counts: Array, edges: Array, levels: int = _LEVELS) -> flo
 
 
 def _quantized(inside: Array, nonzero: Array, levels: int) -> Array:
-    """The distribution after merging bins into levels and spreading each level over its bins that were not empty."""
+    """The distribution after merging bins into levels and spreading each level over the bins that are not empty."""
     merged = len(inside) // levels
     starts = np.arange(levels) * merged
     sums = np.add.reduceat(inside, starts)  # the last level takes the rest
-    filled = np.add.reduceat(nonzero.astype(np.int64), starts)
+    filled = np.add.reduceat((inside != 0).astype(np.int64), starts)
     each = np.divide(sums, filled, out=np.zeros(levels), where=filled > 0)
     lengths = np.diff(np.append(starts, len(inside)))
     return np.where(nonzero, np.repeat(each, lengths), 0.0)

@@ -18,10 +18,12 @@ def fold_batch_norm(model: ir.Model) -> None:
     transposed = [node for node in model.graph if node.op_type == "ConvTranspose"]
     if all(_group(node) == 1 for node in transposed):  # the rule scales the wrong axis of grouped ones
         rules.append(common.fuse_batchnorm_into_conv_transpose_rule)
+    known = {node.name for node in model.graph}
     RewriteRuleSet(rules).apply_to_model(model)
     for node in model.graph:
-        if not node.name:  # a fused node answers for the BatchNormalization it ends with
-            node.name = str(node.outputs[0].name)
+        if node.name not in known:  # a fused node answers for the MXNet node of the BatchNormalization it ends with
+            result = str(node.outputs[0].name)
+            node.name = f"{result.rpartition('/')[0] or result}/{node.op_type}"
 
 
 def _group(node: ir.Node) -> int:

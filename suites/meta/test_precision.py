@@ -1,0 +1,253 @@
+"""Precision in the graph: what the conversions keep, what calibration finds, and what it costs in accuracy."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import helper
+
+import harness
+from harness import numerics
+from harness.compiler import compile_graph
+from harness.graph import Entry, Graph, Node
+from harness.precision import Request, convert
+from harness.precision.calibration import (
+    CALIBRATORS,
+    Histogram,
+    collect,
+    entropy_threshold,
+    load_table,
+    save_table,
+    threshold,
+)
+from harness.precision.quantize import find_sites, owner
+from harness.precision.sensitivity import sensitivities
+
+RNG = np.random.default_rng(7)
+CHANNELS = 16
+
+
+def residual_network() -> tuple[Graph, dict[str, np.ndarray]]:
+    """conv-bn-relu-conv-bn, plus the skip, relu, global pool, dense: one residual block of a ResNet."""
+    nodes: list[Node] = []
+    params: dict[str, np.ndarray] = {}
+
+    def variable(name: str, array: np.ndarray | None = None) -> Entry:
+        nodes.append(Node(name, "null"))
+        if array is not None:
+            params[name] = array.astype(np.float32)
+        return Entry(len(nodes) - 1)
+
+    def node(name: str, operator: str, *inputs: Entry, **attributes: object) -> Entry:
+        nodes.append(Node(name, operator, inputs, {key: str(value) for key, value in attributes.items()}))
+        return Entry(len(nodes) - 1)
+
+    def conv(name: str, x: Entry, inputs: int) -> Entry:
+        weight = variable(f"{name}_w", RNG.standard_normal((CHANNELS, inputs, 3, 3)) / (9 * inputs) ** 0.5)
+        y = node(name, "Convolution", x, weight, kernel=(3, 3), pad=(1, 1), num_filter=CHANNELS, no_bias=True)
+        names = ("gamma", "beta", "mean", "var")
+        arrays = (RNG.uniform(0.5, 2, CHANNELS), *RNG.standard_normal((2, CHANNELS)) * 0.1, RNG.uniform(0.5, 2, CHANNELS))
+        stats = [variable(f"{name}_{n}", a) for n, a in zip(names, arrays)]
+        return node(f"{name}_bn", "BatchNorm", y, *stats, fix_gamma=False, eps=1e-5)
+
+    x = node("stem_relu", "Activation", conv("stem", variable("data"), 3), act_type="relu")
+    y = node("relu1", "Activation", conv("conv1", x, CHANNELS), act_type="relu")
+    y = node("sum", "elemwise_add", conv("conv2", y, CHANNELS), x)
+    y = node("relu2", "Activation", y, act_type="relu")
+    y = node("pool", "Pooling", y, pool_type="avg", global_pool=True, kernel=(1, 1))
+    weight, bias = variable("dense_w", RNG.standard_normal((20, CHANNELS))), variable("dense_b", np.zeros(20))
+    y = node("dense", "FullyConnected", y, weight, bias, num_hidden=20)
+    return Graph(tuple(nodes), (y,), ("dense_output",)), params
+
+
+GRAPH, PARAMS = residual_network()
+SHAPE = (2, 3, 12, 12)
+SAMPLES = [{"data": RNG.standard_normal(SHAPE).astype(np.float32)} for _ in range(4)]
+
+
+def answer(precision: str, **options: object) -> np.ndarray:
+    model = compile_graph(GRAPH, PARAMS, {"data": SHAPE}, "onnxruntime", precision, "error", **options)
+    (found,) = model(**SAMPLES[0])
+    assert found.dtype == np.float32
+    return found
+
+
+def converted(precision: str, **options: object) -> ir.Model:
+    model = compile_graph(GRAPH, PARAMS, {"data": SHAPE}, "onnxruntime", "fp32", "error").plan.models[0]
+    assert model is not None
+    return convert(model, Request(precision, lambda: SAMPLES, True, options))
+
+
+# Least signal-to-noise ratio in dB: 6.02 per mantissa bit of the type, less 14 for three layers and small sums.
+@pytest.mark.parametrize(("precision", "floor"), [("fp16", 52), ("bf16", 34)])
+def test_sixteen_bits_agree_within_their_roundoff(precision, floor):
+    assert numerics.sqnr(answer(precision), answer("fp32")) > floor
+
+
+@pytest.mark.parametrize("calibrator", CALIBRATORS)
+def test_int8_keeps_the_signal(calibrator):
+    assert numerics.sqnr(answer("int8", calibration=SAMPLES, calibrator=calibrator), answer("fp32")) > 25
+
+
+def test_fp8_keeps_the_signal():
+    assert numerics.sqnr(answer("fp8", calibration=SAMPLES), answer("fp32")) > 20
+
+
+def test_int8_over_fp16_keeps_the_signal():
+    found = answer("int8", calibration=SAMPLES, base_precision="fp16")
+    assert numerics.sqnr(found, answer("fp32")) > 25
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8", "fp8"])
+def test_converted_models_are_valid_onnx(precision):
+    onnx.checker.check_model(ir.to_proto(converted(precision)), full_check=True)
+
+
+def test_batch_norm_is_folded_before_rounding():
+    kinds = [node.op_type for node in converted("fp16").graph]
+    assert "BatchNormalization" not in kinds
+    assert kinds.count("Conv") == 3
+
+
+def test_pairs_stand_where_tensorrt_wants_them():
+    model = converted("int8")
+    for node in model.graph:
+        if node.op_type in ("Conv", "Gemm") and node.inputs[0].name != "data":
+            assert all(value.producer().op_type == "DequantizeLinear" for value in node.inputs[:2]), node.name
+    (add,) = [node for node in model.graph if node.op_type == "Add"]
+    producers = sorted(value.producer().op_type for value in add.inputs)
+    assert producers == ["Conv", "DequantizeLinear"], "the skip input is quantized, the convolution's is not"
+    quantized = [node.inputs[0].name for node in model.graph if node.op_type == "QuantizeLinear"]
+    assert len(quantized) == len(set(quantized)), "a tensor has one pair, whoever reads it"
+    assert all(node.inputs[0].const_value is None for node in model.graph if node.op_type == "QuantizeLinear")
+
+
+def test_layers_can_be_left_out():
+    model = converted("int8", exclude=["conv1", "conv1_bn"])
+    (conv,) = [node for node in model.graph if owner(node.name) == "conv1_bn"]
+    assert conv.op_type == "Conv"
+    assert conv.inputs[1].producer() is None
+
+
+def test_norms_and_sums_stay_wide():
+    """MXNet #19747: BERT in float16 gave NaN, because exp and sum were apart and narrow."""
+    x = helper.make_tensor_value_info("x", 1, [1, 8])
+    y = helper.make_tensor_value_info("y", 1, [1, 8])
+    nodes = [
+        helper.make_node("Mul", ["x", "big"], ["m"], name="m/Mul"),
+        helper.make_node("Exp", ["m"], ["e"], name="e/Exp"),
+        helper.make_node("ReduceSum", ["e"], ["s"], name="s/ReduceSum"),
+        helper.make_node("Div", ["e", "s"], ["y"], name="y/Div"),
+    ]
+    info = [helper.make_tensor_value_info(n, 1, [1, 8]) for n in "me"] + [helper.make_tensor_value_info("s", 1, [1, 1])]
+    big = onnx.numpy_helper.from_array(np.array(1.0, np.float32), "big")
+    graph = helper.make_graph(nodes, "softmax", [x], [y], [big], value_info=info)
+    opset = [helper.make_opsetid("", 22)]
+    model = convert(ir.from_proto(helper.make_model(graph, opset_imports=opset, ir_version=10)), Request("fp16"))
+    types = {node.op_type: node.outputs[0].dtype for node in model.graph}
+    assert types["Exp"] == types["ReduceSum"] == ir.DataType.FLOAT
+
+
+def test_sensitivity_names_each_layer_and_min_sqnr_is_kept():
+    model = compile_graph(GRAPH, PARAMS, {"data": SHAPE}, "onnxruntime", "fp32", "error").plan.models[0]
+    sites = find_sites(model)
+    ranges = {site.tensor: 4.0 for site in sites if site.weight_axis is None}
+    found = sensitivities(model, sites, ranges, Request("int8", lambda: SAMPLES))
+    assert [item.sqnr for item in found] == sorted(item.sqnr for item in found)
+    assert {item.layer for item in found} == {owner(site.node) for site in sites}
+    wanted = numerics.sqnr(answer("int8", calibration=SAMPLES), answer("fp32")) + 1
+    assert numerics.sqnr(answer("int8", calibration=SAMPLES, min_sqnr=wanted), answer("fp32")) >= wanted
+
+
+# --- calibrators -----------------------------------------------------------------------------------------------------
+
+
+def histogram_of(*arrays: np.ndarray) -> Histogram:
+    histogram = Histogram()
+    for array in arrays:
+        histogram.add(array)
+    return histogram
+
+
+def with_outlier() -> np.ndarray:
+    return np.append(RNG.standard_normal(200_000), 60.0).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("calibrator", "low", "high"), [("minmax", 60, 60), ("percentile", 3, 5), ("entropy", 3, 15), ("mse", 3, 30)]
+)
+def test_an_outlier_moves_only_minmax(calibrator, low, high):
+    assert low <= threshold(histogram_of(with_outlier()), calibrator) <= high
+
+
+def test_growing_the_range_keeps_every_count():
+    values = RNG.standard_normal(10_000).astype(np.float32)
+    grown = histogram_of(values[:1] * 1e-3, values, values * 100)
+    assert grown.counts.sum() == 20_001
+    assert grown.amax == pytest.approx(float(np.abs(values).max() * 100))
+
+
+def test_entropy_is_mxnets():
+    mx = pytest.importorskip("harness.frontend.compat").mxnet()
+    for scale in (0.3, 1.0, 5.0):
+        values = np.append(RNG.standard_normal(20_000) * scale, RNG.standard_normal(20) * 8).astype(np.float32)
+        reach = float(np.abs(values).max())
+        counts, edges = np.histogram(values, 2047, (-reach, reach))
+        arrays = [mx.nd.array(counts, dtype="float32"), mx.nd.array(edges, dtype="float32")]
+        oracle, _ = mx.nd.contrib.calibrate_entropy(*arrays, num_quantized_bins=255)
+        assert entropy_threshold(counts, edges) == pytest.approx(float(oracle.asscalar()), rel=0.02)
+
+
+def test_calibration_streams_in_bounded_memory():
+    model = compile_graph(GRAPH, PARAMS, {"data": SHAPE}, "onnxruntime", "fp32", "error").plan.models[0]
+    names = [site.tensor for site in find_sites(model) if site.weight_axis is None]
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        collect(model, names, (dict(SAMPLES[0]) for _ in range(count)))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(2)
+    assert peak(60) < peak(6) * 1.2
+
+
+def test_tables_round_trip_and_say_what_is_wrong(tmp_path):
+    path = tmp_path / "table.json"
+    save_table(path, {"a": 1.5}, "entropy")
+    assert load_table(path) == {"a": 1.5}
+    for text in ("", "[]", "{}", '{"format": 9, "ranges": {}}', '{"format": 1, "ranges": {"a": -1}}'):
+        path.write_text(text)
+        with pytest.raises(harness.CalibrationError, match=r"table\.json"):
+            load_table(path)
+
+
+@pytest.mark.parametrize(
+    ("calibration", "words"),
+    [
+        (None, "needs calibration="),
+        ([], "no samples"),
+        ([{"other": 1}], "sample 1 has"),
+        ("text", "not an iterable"),
+        ([{"data": np.full(SHAPE, np.nan, np.float32)}], "NaN or infinite"),
+        ([{"data": np.zeros((1, 3, 5, 5), np.float32)}], "shape"),
+    ],
+)
+def test_unusable_samples_are_named(calibration, words):
+    with pytest.raises(harness.HarnessError, match=words):
+        answer("int8", calibration=calibration)
+
+
+def test_an_interrupted_calibration_leaves_nothing_behind():
+    def samples():
+        yield SAMPLES[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        answer("int8", calibration=samples())
+    assert numerics.sqnr(answer("int8", calibration=SAMPLES), answer("fp32")) > 25
