@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..dims import Shape, Size, ceil_div
+from ..dims import Size, ceil_div
 from ..graph import TensorType
 from .context import Context, Value, static
 from .registry import Unsupported, operator
@@ -62,6 +62,8 @@ def deconvolution(cx: Context, a: Attributes, data: Value, weight: Value, bias: 
         (x.shape[2 + i] - 1) * stride[i] + dilate[i] * (kernel[i] - 1) + 1 for i in range(dims)
     ]
     if any(target):
+        if len(target) != dims or not all(target):
+            raise Unsupported(f"target_shape={target} must name a size for each of {dims} axes")
         adj = (0,) * dims
         for i in range(dims):
             total = static(full[i], "a spatial size (with target_shape)") - target[i]
@@ -87,7 +89,7 @@ def deconvolution(cx: Context, a: Attributes, data: Value, weight: Value, bias: 
     return _back(cx, y, last)
 
 
-@operator("Pooling", "Pooling_v1", ignore=("cudnn_off",))
+@operator("Pooling", ignore=("cudnn_off",))
 def pooling(cx: Context, a: Attributes, data: Value) -> Value:
     """Max, average, sum and Lp pooling over 1 to 3 axes, with the conventions "valid" and "full"."""
     dims = data.rank - 2
@@ -96,29 +98,44 @@ def pooling(cx: Context, a: Attributes, data: Value) -> Value:
     last = _channels_last(a, data, dims)
     x = _first(cx, data, last)
     kind = a.pool_type
+    if kind != "lp":
+        a.ignore("p_value")
+    if kind != "avg":
+        a.ignore("count_include_pad")
     if a.global_pool:
         a.ignore("kernel", "stride", "pad", "pooling_convention", "count_include_pad")
         return _back(cx, _global_pool(cx, a, x, kind), last)
-    if len(a.kernel) != dims:
-        raise Unsupported(f"kernel={a.kernel} does not fit data with {dims} spatial axes")
     if a.pooling_convention == "same":
-        raise Unsupported("pooling_convention=same: MXNet's own shape inference fails with it")
-    kernel, stride, pad = tuple(a.kernel), tuple(a.stride) or (1,) * dims, tuple(a.pad) or (0,) * dims
-    full = a.pooling_convention == "full"
-    sizes = tuple(_pooled_size(x.shape[2 + i], kernel[i], stride[i], pad[i], full) for i in range(dims))
-    geometry = _Pool(cx, x, kernel, stride, pad, sizes, full)
+        raise Unsupported("pooling_convention=same: MXNet's own shape inference fails with it; use pad")
+    geometry = _Pool(cx, x, *_pool_window(a, dims), a.pooling_convention == "full")
     if kind == "max":
-        a.ignore("p_value", "count_include_pad")
         return _back(cx, geometry.max(), last)
     if kind == "lp":
-        a.ignore("count_include_pad")
         return _back(cx, geometry.lp(a.p_value), last)
-    a.ignore("p_value")
     if kind == "sum":
-        a.ignore("count_include_pad")
         return _back(cx, geometry.sum(), last)
-    include = a.count_include_pad
-    return _back(cx, geometry.average(include_pad=include is None or include), last)
+    return _back(cx, geometry.average(include_pad=a.count_include_pad is not False), last)
+
+
+@operator("Pooling_v1")
+def pooling_v1(cx: Context, a: Attributes, data: Value) -> Value:
+    """The pooling of old networks: padding is zeros that count, for maxima and in every divisor; only 2-D."""
+    if data.rank != 4:
+        raise Unsupported(f"its data have {data.rank} axes; Pooling_v1 takes 4, use Pooling")
+    if a.global_pool:
+        a.ignore("kernel", "stride", "pad", "pooling_convention")
+        return _global_pool(cx, a, data, a.pool_type)
+    geometry = _Pool(cx, data, *_pool_window(a, 2), a.pooling_convention == "full")
+    if a.pool_type == "max":
+        return geometry.max(pad_with=0, beyond=-np.inf)
+    return geometry.sum() if a.pool_type == "sum" else geometry.mean()
+
+
+def _pool_window(a: Attributes, dims: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    window = tuple(a.kernel), tuple(a.stride) or (1,) * dims, tuple(a.pad) or (0,) * dims
+    if any(len(part) != dims for part in window):
+        raise Unsupported(f"kernel, stride, pad = {window} do not fit data with {dims} spatial axes")
+    return window
 
 
 def _global_pool(cx: Context, a: Attributes, x: Value, kind: str) -> Value:
@@ -127,11 +144,12 @@ def _global_pool(cx: Context, a: Attributes, x: Value, kind: str) -> Value:
         return cx.op("GlobalMaxPool", x)
     if kind == "avg":
         return cx.op("GlobalAveragePool", x)
-    if kind == "sum":
+    power = a.p_value if kind == "lp" else 1
+    if power == 1:  # MXNet takes no absolute values
         return cx.reduce("ReduceSum", x, axes, keepdims=True)
-    if a.p_value in (1, 2):
-        return cx.reduce(f"ReduceL{a.p_value}", x, axes, keepdims=True)
-    raise Unsupported(f"pool_type=lp with p_value={a.p_value}; 1 and 2 are supported")
+    if power == 2:
+        return cx.reduce("ReduceL2", x, axes, keepdims=True)
+    return _cube_root(cx, cx.reduce("ReduceSum", _cube(cx, x, power), axes, keepdims=True))
 
 
 class _Pool:
@@ -142,79 +160,108 @@ class _Pool:
     """
 
     def __init__(
-        self,
-        cx: Context,
-        x: Value,
-        kernel: Sequence[int],
-        stride: Sequence[int],
-        pad: Sequence[int],
-        sizes: Shape,
-        full: bool,
+        self, cx: Context, x: Value, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int], full: bool
     ) -> None:
         self.cx, self.x, self.kernel, self.stride, self.pad = cx, x, kernel, stride, pad
+        dims = range(len(pad))
+        sizes = [_pooled_size(x.shape[2 + i], kernel[i], stride[i], pad[i], full) for i in dims]
+        if any(isinstance(size, int) and size < 1 for size in sizes):
+            raise Unsupported(f"kernel={tuple(kernel)} is larger than the padded data {x.type}")
         self.type = TensorType(x.dtype, (*x.shape[:2], *sizes))
-        self.sizes = sizes
-        self.full = full
         self.extra: tuple[Size, ...] = (0,) * len(pad)
         if full:
-            reach = [(sizes[i] - 1) * stride[i] + kernel[i] for i in range(len(pad))]
-            padded = [x.shape[2 + i] + 2 * pad[i] for i in range(len(pad))]
-            self.extra = tuple(r - p for r, p in zip(reach, padded))
-        self.beyond = full and any(not isinstance(e, int) or e > 0 for e in self.extra)
+            self.extra = tuple(
+                (sizes[i] - 1) * stride[i] + kernel[i] - (x.shape[2 + i] + 2 * pad[i]) for i in dims
+            )
+        self.beyond = any(e != 0 for e in self.extra)
+        self.plain = not self.beyond and all(p < k for p, k in zip(pad, kernel))  # engines want pads below kernels
 
-    def max(self) -> Value:
-        x, pads = self._padded(np.finfo(self.x.dtype).min) if self.beyond else (self.x, [*self.pad, *self.pad])
-        return self._pool("MaxPool", x, pads)
+    def max(self, pad_with: float | None = None, beyond: float | None = None) -> Value:
+        """Maxima, at least the smallest finite number; padding takes no part unless it has a value."""
+        smallest = float(np.finfo(self.x.dtype).min)
+        if self.plain and (pad_with is None or not any(self.pad)):
+            return self._pool("MaxPool", self.x, self.pad)
+        padded = self._filled(self.x, self.pad, self.pad, smallest if pad_with is None else pad_with)
+        reaching = self._filled(padded, [0] * len(self.pad), self.extra, smallest if beyond is None else beyond)
+        return self._pool("MaxPool", reaching)
 
     def average(self, include_pad: bool) -> Value:
-        if not self.beyond:
-            pads = [*self.pad, *self.pad]
-            return self._pool("AveragePool", self.x, pads, count_include_pad=int(include_pad))
-        total = self.sum()
-        return self.cx.op("Div", total, self._counts(include_pad), type=self.type)
+        if self.plain:
+            return self._pool("AveragePool", self.x, self.pad, count_include_pad=int(include_pad))
+        return self.cx.op("Div", self.sum(), self._counts(include_pad), type=self.type)
+
+    def mean(self) -> Value:
+        """The sum over the whole kernel's size."""
+        return self._mean(self._padded(self.x))
 
     def sum(self) -> Value:
-        x, pads = self._padded(0)
-        mean = self._pool("AveragePool", x, pads, count_include_pad=1)
-        return self.cx.op("Mul", mean, self.cx.const(np.prod(self.kernel), self.x.dtype), type=self.type)
+        return self._total(self._mean(self._padded(self.x)))
 
-    def lp(self, p: int | None) -> Value:
-        if p not in (1, 2):
-            raise Unsupported(f"pool_type=lp with p_value={p}; 1 and 2 are supported")
-        x, pads = self._padded(0)
-        return self._pool("LpPool", x, pads, p=p)
+    def lp(self, power: int | None) -> Value:
+        if power == 1:  # MXNet takes no absolute values
+            return self.sum()
+        x = self._padded(self.x)
+        if power == 2:
+            return self._pool("LpPool", x, p=2)
+        return _cube_root(self.cx, self._total(self._mean(_cube(self.cx, x, power))))
 
-    def _pool(self, op_type: str, x: Value, pads: Sequence[int], **attributes: int) -> Value:
+    def _pool(self, op_type: str, x: Value, pad: Sequence[int] = (), **attributes: int) -> Value:
         return self.cx.op(
-            op_type, x, type=self.type, kernel_shape=list(self.kernel), strides=list(self.stride), pads=list(pads),
+            op_type,
+            x,
+            type=TensorType(x.dtype, (*x.shape[:2], *self.type.shape[2:])),
+            kernel_shape=list(self.kernel),
+            strides=list(self.stride),
+            pads=[*pad, *pad] or None,
             **attributes,
-        )  # fmt: skip
+        )
 
-    def _padded(self, fill: float) -> tuple[Value, list[int]]:
-        """The data padded explicitly, so that every window lies inside; and the pads that are left (none)."""
-        before = [0, 0, *self.pad]
-        after: list[Size] = [0, 0, *(p + _positive(e) for p, e in zip(self.pad, self.extra))]
-        if not any(before) and all(size == 0 for size in after):
-            return self.x, [0] * 2 * len(self.pad)
-        shape = tuple(b + s + e for b, s, e in zip(before, self.x.shape, after))
-        pads = self.cx.shape([*before, *after], self.x)
-        value = self.cx.const(np.array(fill, self.x.dtype))
-        return self.cx.op("Pad", self.x, pads, value, type=TensorType(self.x.dtype, shape)), [0] * 2 * len(self.pad)
+    def _mean(self, x: Value) -> Value:
+        return self._pool("AveragePool", x)
+
+    def _total(self, mean: Value) -> Value:
+        return self.cx.op("Mul", mean, self.cx.const(np.array(np.prod(self.kernel), mean.dtype)), type=mean.type)
+
+    def _padded(self, x: Value, pad_with: float = 0) -> Value:
+        """The data padded explicitly, so that every window lies inside."""
+        if pad_with == 0:
+            return self._filled(x, self.pad, [p + e for p, e in zip(self.pad, self.extra)], 0)
+        return self._filled(self._filled(x, self.pad, self.pad, pad_with), [0] * len(self.pad), self.extra, 0)
+
+    def _filled(self, x: Value, before: Sequence[Size], after: Sequence[Size], fill: float) -> Value:
+        if all(size == 0 for size in (*before, *after)):
+            return x
+        first, last = [0, 0, *before], [0, 0, *after]
+        shape = tuple(b + s + e for b, s, e in zip(first, x.shape, last))
+        pads = self.cx.shape([*first, *last], self.x)
+        return self.cx.op("Pad", x, pads, self.cx.const(np.array(fill, x.dtype)), type=TensorType(x.dtype, shape))
 
     def _counts(self, include_pad: bool) -> Value:
-        """How many cells each window averages over, computed from the sizes; at least 1 (an empty window gives 0)."""
-        spatial = [static(size, "a spatial size (average pooling that rounds up)") for size in self.x.shape[2:]]
-        counts = np.ones((1, 1), np.float64)
-        for i, size in enumerate(spatial):
-            start = np.arange(static(self.sizes[i], "a size")) * self.stride[i] - self.pad[i]
+        """How many cells each window averages over; at least 1 (an empty window gives 0)."""
+        if not all(isinstance(size, int) for size in self.x.shape[2:]):
+            ones = self.cx.expand(self.cx.const(np.ones((1, 1), self.x.dtype)), (1, 1, *self.x.shape[2:]), self.x)
+            counts = self._total(self._mean(self._padded(ones, float(include_pad))))
+            rounded = self.cx.op("Round", counts, type=counts.type)
+            return self.cx.op("Max", rounded, self.cx.const(np.array(1, self.x.dtype)), type=counts.type)
+        table = np.ones((1, 1), np.float64)
+        for i, size in enumerate(self.x.shape[2:]):
+            assert isinstance(size, int)
+            start = np.arange(static(self.type.shape[2 + i], "a size")) * self.stride[i] - self.pad[i]
             low, high = (start, size + self.pad[i]) if include_pad else (np.maximum(start, 0), size)
-            length = np.minimum(start + self.kernel[i], high) - low
-            counts = counts[..., None] * length
-        return self.cx.const(np.maximum(counts, 1).astype(self.x.dtype))
+            length = np.maximum(np.minimum(start + self.kernel[i], high) - low, 0)
+            table = table[..., None] * length
+        return self.cx.const(np.maximum(table, 1).astype(self.x.dtype))
 
 
-def _positive(size: Size) -> Size:
-    return max(size, 0) if isinstance(size, int) else size
+def _cube(cx: Context, x: Value, power: int | None) -> Value:
+    if power != 3:
+        raise Unsupported(f"pool_type=lp with p_value={power}; MXNet takes 1, 2 and 3")
+    return cx.op("Mul", x, cx.op("Mul", x, x, type=x.type), type=x.type)
+
+
+def _cube_root(cx: Context, x: Value) -> Value:
+    root = cx.op("Pow", cx.op("Abs", x, type=x.type), cx.const(np.array(1 / 3, x.dtype)), type=x.type)
+    return cx.op("Mul", cx.op("Sign", x, type=x.type), root, type=x.type)
 
 
 def _out_size(size: Size, kernel: int, stride: int, dilate: int, pads: int) -> Size:
@@ -238,6 +285,8 @@ def _window(a: Attributes, dims: int) -> tuple[tuple[int, ...], ...]:
 def _check_bias(a: Attributes, bias: Value | None) -> None:
     if a.no_bias and bias is not None:
         raise Unsupported("no_bias is set, and there is a bias")
+    if not a.no_bias and bias is None:
+        raise Unsupported("no_bias is not set, and there is no bias")
 
 
 def _channels_last(a: Attributes, data: Value, dims: int) -> bool:
