@@ -30,7 +30,7 @@ class BuildRequest:
         profile: the ranges of the dynamic axes of its inputs.
         options: the engine's own options, checked by ``Engine.options``.
         cache_dir: where plans are kept, or None for the default place.
-        owners: ONNX node name -> MXNet node name, so that messages can name what the user knows.
+        precision: what was asked for; the model's types hold it but for "tf32", which lets float32 run in TF32.
     """
 
     name: str
@@ -38,6 +38,7 @@ class BuildRequest:
     profile: Profile = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     cache_dir: str | None = None
+    precision: str = "fp32"
 
 
 class Session(Protocol):

@@ -1,0 +1,151 @@
+"""Finding TensorRT or TensorRT-RTX, and telling by introspection what it can do."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import EngineMissing
+from .. import memory
+
+# The wheels' own modules come first; the bindings alone are enough where the libraries lie beside them.
+_MODULES = {
+    "tensorrt": ("tensorrt", "tensorrt_bindings"),
+    "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+}
+_REMEDIES = {
+    "tensorrt": "pip install tensorrt-cu12 (or the one for your CUDA), or use engine='onnxruntime'",
+    "tensorrt_rtx": "pip install tensorrt-rtx-cu13, or use engine='onnxruntime'",
+}
+PLUGIN_TENSORRT, PLUGIN_RTX = "tensorrt", "tensorrt_rtx"
+
+
+@dataclass(frozen=True, eq=False)
+class Library:
+    """One TensorRT library.
+
+    Attributes:
+        name: "tensorrt" or "tensorrt_rtx", as the caller asked for it.
+        trt: its Python module.
+    """
+
+    name: str
+    trt: Any
+    _operators: dict[str, bool] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def version(self) -> str:
+        return str(self.trt.__version__)
+
+    @property
+    def parser_version(self) -> str:
+        return str(self.trt.get_nv_onnx_parser_version()) if hasattr(self.trt, "get_nv_onnx_parser_version") else ""
+
+    @property
+    def is_rtx(self) -> bool:
+        """RTX builds for a list of compute capabilities without their GPUs; nothing else can."""
+        return hasattr(self.trt.IBuilderConfig, "set_compute_capability")
+
+    @property
+    def label(self) -> str:
+        return f"{'TensorRT-RTX' if self.is_rtx else 'TensorRT'} {self.version}"
+
+    def flag(self, name: str) -> Any:
+        """The builder flag of this name, None if this library has none."""
+        return getattr(self.trt.BuilderFlag, name, None)
+
+    def has_operator(self, op_type: str) -> bool:
+        """Whether the library's ONNX parser knows an operator: asked once of the parser itself."""
+        with self._lock:
+            if op_type not in self._operators:
+                log = Log(self)
+                builder = self.trt.Builder(log.logger)
+                network = new_network(self, builder)
+                parser = self.trt.OnnxParser(network, log.logger)
+                self._operators[op_type] = bool(parser.supports_operator(op_type))
+                del parser, network, builder
+            return self._operators[op_type]
+
+
+@functools.cache
+def find(name: str) -> Library:
+    """The library of this name.
+
+    Raises:
+        EngineMissing: it cannot be imported.
+    """
+    problems = []
+    for module in _MODULES[name]:
+        try:
+            trt = importlib.import_module(module)
+        except Exception as error:  # a missing package, or one whose shared libraries cannot be loaded
+            problems.append(f"{module}: {_first_line(error)}")
+        else:
+            if hasattr(trt, "Builder"):
+                return Library(name, trt)
+            problems.append(f"{module}: has no Builder")
+    raise EngineMissing(f"engine {name!r} cannot be imported ({'; '.join(problems)}); {_REMEDIES[name]}")
+
+
+def open_device(ordinal: int = 0) -> memory.Cuda:
+    """The GPU; replaced in tests by a double."""
+    return memory.open_device(ordinal)
+
+
+class Log:
+    """Keeps what TensorRT logs, so that a failure can say why; errors and warnings never go to the terminal.
+
+    A message belongs to the thread that caused it only by chance (builders have their own threads), so one ``Log``
+    serves one build or one engine.
+    """
+
+    def __init__(self, library: Library, listener: Callable[[str, str], None] | None = None) -> None:
+        self.errors: list[str] = []
+        self.warnings: list[str] = []
+        self.logger = _logger_type(library.trt)(self._take, listener)
+
+    def _take(self, severity: str, message: str) -> None:
+        if severity in ("INTERNAL_ERROR", "ERROR"):
+            self.errors.append(message)
+            del self.errors[:-50]
+        elif severity == "WARNING":
+            self.warnings.append(message)
+            del self.warnings[:-50]
+
+    def take_errors(self) -> list[str]:
+        """The errors so far, which are then forgotten."""
+        errors, self.errors = self.errors, []
+        return errors
+
+
+@functools.cache
+def _logger_type(trt: Any) -> Any:
+    """A logger class for this library; TensorRT asks for a subclass of its own."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self, take: Callable[[str, str], None], listener: Callable[[str, str], None] | None) -> None:
+            trt.ILogger.__init__(self)
+            self._take, self._listener = take, listener
+
+        def log(self, severity: Any, message: str) -> None:
+            name = str(severity).rpartition(".")[2]
+            self._take(name, message)
+            if self._listener is not None:
+                self._listener(name, message)
+
+    return Logger
+
+
+def new_network(library: Library, builder: Any) -> Any:
+    """An empty strongly typed network; TensorRT 11 and RTX know no other and ignore the flag."""
+    flag = getattr(library.trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return builder.create_network(0 if flag is None else 1 << int(flag))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

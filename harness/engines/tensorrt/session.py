@@ -1,0 +1,713 @@
+"""Running a plan: contexts, memory, CUDA graphs and threads.
+
+A *lane* is an execution context with a stream and its own memory: what one run needs. Runs from several threads take
+free lanes, or wait for one; a new lane is made while there are fewer than ``contexts``. A lane whose last shapes were
+the same is taken first, because its CUDA graph can be launched again. TensorRT wants one context per captured graph,
+so a lane keeps one graph, made when the same shapes and addresses come a second time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import ExecutionError, InputError
+from ...graph import BFLOAT16
+from ..memory import (
+    Cuda,
+    CudaError,
+    DeviceArray,
+    DeviceBuffer,
+    HostBuffer,
+    Scratch,
+    is_device_array,
+    read_device_array,
+    shared_scratch,
+)
+from . import options as opts
+from .inspection import Layer, LayerTime, describe_layers, layer_times, make_profiler
+from .library import Library, Log
+from .profiles import Ranges, Shape, choose
+
+Array = npt.NDArray[Any]
+_DTYPES = {
+    "FLOAT": np.dtype(np.float32), "HALF": np.dtype(np.float16), "BF16": BFLOAT16, "INT8": np.dtype(np.int8),
+    "INT32": np.dtype(np.int32), "INT64": np.dtype(np.int64), "BOOL": np.dtype(np.bool_), "UINT8": np.dtype(np.uint8),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An input or output of the plan."""
+
+    name: str
+    dtype: np.dtype[Any]
+
+
+@dataclass(slots=True)
+class Pending:
+    """A run that has been enqueued. Its outputs lie on the GPU and hold their content once ``wait`` returns, or for
+    work that comes later on the same stream. It keeps the inputs alive, and waits when it is dropped."""
+
+    outputs: list[DeviceArray]
+    _cuda: Cuda
+    _event: int
+    _inputs: Any
+
+    def done(self) -> bool:
+        """Whether the run has ended; never waits."""
+        if not self._event:
+            return True
+        self._cuda.use()
+        if not self._cuda.finished(self._event):
+            return False
+        self._close()
+        return True
+
+    def wait(self) -> list[DeviceArray]:
+        """Wait for the run; its outputs. ExecutionError if it failed."""
+        if self._event:
+            self._cuda.use()
+            try:
+                self._cuda.synchronize_event(self._event)
+            finally:
+                self._close()
+        return self.outputs
+
+    def numpy(self) -> list[Array]:
+        """The outputs copied to the host, after the run."""
+        return [copy_out(self._cuda, array) for array in self.wait()]
+
+    def _close(self) -> None:
+        event, self._event, self._inputs = self._event, 0, None
+        self._cuda.destroy_event(event)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # nobody is left to tell
+            self.wait()
+
+
+class TensorRTSession:
+    """A plan that is ready to run; see :class:`~harness.engines.base.Session`. Safe between threads.
+
+    Args:
+        library: the library that built the plan.
+        cuda: the GPU.
+        engine: the deserialized plan.
+        name: the part's name, for messages.
+        names: the inputs and outputs in the model's order.
+        profiles: the ranges of the dynamic axes.
+        options: the engine's options.
+        log: where the library reports to.
+        outcome: how the plan was come by, as the plan cache says it.
+        nodes: the ONNX nodes' names, by which layers are traced back.
+        keep: what the engine reads from: the runtime, the plan's bytes.
+    """
+
+    accepts_device_arrays = True
+
+    def __init__(
+        self,
+        library: Library,
+        cuda: Cuda,
+        engine: Any,
+        name: str,
+        names: tuple[Sequence[str], Sequence[str]],
+        profiles: Sequence[Ranges],
+        options: Mapping[str, Any],
+        log: Log,
+        outcome: str = "",
+        nodes: Sequence[str] = (),
+        keep: Any = None,
+    ) -> None:
+        self.library, self.cuda, self.engine, self.name = library, cuda, engine, name
+        self.profiles, self.log, self.outcome = list(profiles), log, outcome
+        self.inputs = [self._tensor(n) for n in names[0]]
+        self.outputs = [self._tensor(n) for n in names[1]]
+        self.input_names, self.output_names = list(names[0]), list(names[1])
+        self.cuda_graphs: bool = opts.value_of(options, "cuda_graphs")
+        self._scratch = shared_scratch(cuda) if opts.value_of(options, "scratch") == "shared" else None
+        self._limit: int = opts.value_of(options, "contexts")
+        self._nodes, self._keep = tuple(nodes), keep
+        self._lanes: list[Lane] = []
+        self._free: list[Lane] = []
+        self._change = threading.Condition()
+        self._closed = False
+        self._give(self._new_lane())  # so that a GPU without enough memory is noticed now
+
+    def _tensor(self, name: str) -> Tensor:
+        kind = str(self.engine.get_tensor_dtype(name)).rpartition(".")[2]
+        if kind not in _DTYPES:
+            raise ExecutionError(f"{self.library.label}: {name!r} of part {self.name} has the type {kind}, unknown here")
+        return Tensor(name, _DTYPES[kind])
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def run(self, inputs: Sequence[Any]) -> list[Array]:
+        """Fresh host arrays. Inputs are host arrays, or arrays on the GPU, which are read in place.
+
+        Raises:
+            InputError: a shape is outside the profiles.
+            ExecutionError: TensorRT or CUDA failed; the session stays usable where CUDA does.
+        """
+        with self._guard(), self._lane(inputs) as lane:
+            return lane.run(inputs)
+
+    def enqueue(
+        self, inputs: Sequence[Any], outputs: Sequence[Any] | None = None, stream: int | None = None
+    ) -> Pending:
+        """Start a run and return at once.
+
+        Args:
+            inputs: as ``run``; host arrays are copied before this returns.
+            outputs: contiguous arrays on the GPU to write to, of the right types and shapes; None makes new ones.
+            stream: a CUDA stream's handle, on which the run is enqueued; without one it has its own, which waits for
+                what the inputs say they wait for.
+
+        Raises:
+            InputError: a shape is outside the profiles, or an output does not fit.
+            ExecutionError: TensorRT or CUDA refused the run.
+        """
+        with self._guard(), self._lane(inputs) as lane:
+            return lane.enqueue(inputs, outputs, stream)
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Errors that name the part, and TensorRT's own words with them."""
+        if self._closed:
+            raise ExecutionError(f"part {self.name} has been closed; compile the model again")
+        self.cuda.use()
+        try:
+            yield
+        except InputError as error:
+            raise InputError(f"part {self.name}: {error}") from None
+        except ExecutionError as error:
+            said = "; ".join(" ".join(text.split()) for text in self.log.take_errors()[-3:])
+            text = f"{self.library.label} failed in part {self.name}: {error}" + (f" ({said})" if said else "")
+            if isinstance(error, CudaError):
+                raise CudaError(error.code, text) from None
+            raise ExecutionError(text) from None
+
+    # --- lanes -------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _lane(self, inputs: Sequence[Any]) -> Iterator[Lane]:
+        lane = self._take(_shapes(inputs))
+        try:
+            yield lane
+        finally:
+            self._give(lane)
+
+    def _take(self, shapes: list[Shape]) -> Lane:
+        with self._change:
+            while True:
+                lane = self._pick(shapes)
+                if lane is not None:
+                    return lane
+                self._change.wait()
+
+    def _pick(self, shapes: list[Shape]) -> Lane | None:
+        """A free lane of these shapes, else a fresh one, else a new one, else the one given back longest ago."""
+        for wanted in (shapes, []):
+            for lane in self._free:
+                if lane.shapes == wanted:
+                    self._free.remove(lane)
+                    return lane
+        if len(self._lanes) < self._limit:
+            try:
+                return self._new_lane()
+            except CudaError:
+                if not self._lanes:
+                    raise
+                self._limit = len(self._lanes)  # no memory for one more: those that there are must do
+        return self._free.pop(0) if self._free else None
+
+    def _new_lane(self) -> Lane:
+        lane = Lane(self, self._scratch)
+        self._lanes.append(lane)
+        return lane
+
+    def _give(self, lane: Lane) -> None:
+        with self._change:
+            self._free.append(lane)
+            self._change.notify()
+
+    # --- looking in --------------------------------------------------------------------------------------------------
+
+    def layers(self) -> list[Layer]:
+        """The layers of the plan, each with the MXNet nodes in it; all there is needs ``profiling="detailed"``."""
+        return describe_layers(self.library.trt, self.engine, self._nodes)
+
+    def profile(self, inputs: Sequence[Any], runs: int = 10) -> list[LayerTime]:
+        """Milliseconds a run spends in each layer, measured by TensorRT's own profiler.
+
+        The sum is above the time of a run without a profiler: layers no longer overlap.
+        """
+        with self._guard(), self._lane(inputs) as lane:
+            return layer_times(lane.measure(inputs, runs), runs, self._nodes)
+
+    @property
+    def device_memory(self) -> int:
+        """Bytes of GPU memory that one context needs for activations."""
+        return _memory_size(self.engine)
+
+    def close(self) -> None:
+        """Free the GPU's memory now; runs under way are awaited."""
+        with self._change:
+            self._closed = True
+            while len(self._free) < len(self._lanes):
+                self._change.wait()
+            self.cuda.use()
+            for lane in self._lanes:
+                lane.release()
+            self._lanes, self._free = [], []
+            self.engine = self._keep = None
+
+
+def _memory_size(engine: Any) -> int:
+    return int(engine.device_memory_size_v2 if hasattr(engine, "device_memory_size_v2") else engine.device_memory_size)
+
+
+def _shapes(inputs: Sequence[Any]) -> list[Shape]:
+    return [tuple(map(int, value.shape)) for value in inputs]
+
+
+@dataclass(slots=True)
+class Slot:
+    """One input or output of a lane: its device memory, and the pinned host memory beside it."""
+
+    device: DeviceBuffer
+    host: HostBuffer | None = None
+    shape: Shape = ()
+    nbytes: int = 0
+    view: Array | None = None  # the host memory as an array of the present shape
+
+
+@dataclass(slots=True)
+class Lane:
+    """What one run needs. Used by one thread at a time."""
+
+    session: TensorRTSession
+    scratch: Scratch | None
+    context: Any = None
+    stream: int = 0
+    shapes: list[Shape] = field(default_factory=list)
+    profile: int = 0
+    graph: int = 0
+    graph_key: tuple[int, ...] = ()
+    graph_problem: str = ""
+    _seen: tuple[int, ...] = ()
+    _bound: tuple[int, ...] = ()
+    _inputs: list[Slot] = field(default_factory=list)
+    _outputs: list[Slot] = field(default_factory=list)
+    _allocators: dict[str, Any] = field(default_factory=dict)
+    _events: dict[str, int] = field(default_factory=dict)
+    _scratch_size: int = 0
+    _scratch_bound: tuple[int, int] = (0, 0)
+    _busy_on: int | None = None  # the stream of an enqueued run that may not have ended
+
+    def __post_init__(self) -> None:
+        session, cuda = self.session, self.session.cuda
+        self.stream = cuda.create_stream()
+        try:
+            self.context = self._create_context()
+        except BaseException:
+            cuda.destroy_stream(self.stream)
+            raise
+        self._inputs = [Slot(DeviceBuffer(cuda, 0)) for _ in session.inputs]
+        self._outputs = [Slot(DeviceBuffer(cuda, 0)) for _ in session.outputs]
+
+    def _create_context(self) -> Any:
+        session = self.session
+        strategies = session.library.trt.ExecutionContextAllocationStrategy
+        strategy = strategies.USER_MANAGED if self.scratch is not None else strategies.STATIC
+        context = session.engine.create_execution_context(strategy)
+        if context is None:
+            said = "; ".join(session.log.take_errors()) or "no reason given"
+            raise CudaError(
+                "CUDA_ERROR_OUT_OF_MEMORY",
+                f"no execution context for part {session.name}: {said}; {session.cuda.free_memory()} bytes of GPU memory "
+                f"are free, the plan needs {session.device_memory}: use a smaller profile or scratch='shared'",
+            )
+        return context
+
+    # --- one run -----------------------------------------------------------------------------------------------------
+
+    def run(self, inputs: Sequence[Any]) -> list[Array]:
+        """Copy in, run, copy out, wait."""
+        cuda, stream = self.session.cuda, self.stream
+        try:
+            self._follow(stream)
+            self._prepare(_shapes(inputs))
+            addresses = self._stage(inputs, stream)
+            addresses += [slot.device.address for slot in self._outputs]
+            self._launch(addresses, stream)
+            if self._allocators:
+                return self._collect_unknown()
+            for slot in self._outputs:
+                if slot.nbytes:
+                    cuda.copy_out(slot.host.address, slot.device.address, slot.nbytes, stream)  # type: ignore[union-attr]
+            cuda.synchronize(stream)
+        except ExecutionError:
+            self._forget()
+            raise
+        self._busy_on = None
+        return [np.array(slot.view) for slot in self._outputs]
+
+    def enqueue(self, inputs: Sequence[Any], outputs: Sequence[Any] | None, stream: int | None) -> Pending:
+        """Bind the caller's arrays, start the run, and note an event behind it."""
+        cuda = self.session.cuda
+        on = self.stream if stream is None else stream
+        try:
+            self._follow(on)
+            self._prepare(_shapes(inputs))
+            if self._allocators:
+                names = ", ".join(self._allocators)
+                raise InputError(f"the shape of {names} depends on data; enqueue cannot give it out, call run")
+            results = self._results(outputs, on)
+            self._launch(self._stage(inputs, on) + [array.address for array in results], on)
+            event = cuda.create_event()
+            cuda.record(event, on)
+            cuda.record(self._event("busy"), on)
+        except ExecutionError:
+            self._forget()
+            raise
+        self._busy_on = on
+        for array in results:
+            array.stream = on
+        return Pending(results, cuda, event, inputs)
+
+    def _follow(self, stream: int) -> None:
+        """After an ``enqueue``: let its run end before this lane's context and memory are used on another stream."""
+        if self._busy_on is not None and self._busy_on != stream:
+            self.session.cuda.wait(stream, self._event("busy"))
+
+    def _await_copies(self) -> None:
+        """The pinned memory of an enqueued run must not be written before its copy has been read."""
+        if self._busy_on is not None:
+            self.session.cuda.synchronize_event(self._event("busy"))
+            self._busy_on = None
+
+    def measure(self, inputs: Sequence[Any], runs: int) -> dict[str, float]:
+        """Milliseconds in each layer, summed over some runs outside any graph."""
+        cuda, stream, trt = self.session.cuda, self.stream, self.session.library.trt
+        self._follow(stream)
+        self._prepare(_shapes(inputs))
+        addresses = self._stage(inputs, stream) + [slot.device.address for slot in self._outputs]
+        warm_up, profiler = make_profiler(trt), make_profiler(trt)
+        try:
+            for run in range(runs + 1):
+                self.context.profiler = profiler if run else warm_up  # the first run loads kernels
+                with self._scratch_block(stream) as scratch:
+                    self._bind_scratch(scratch)
+                    self._enqueue(addresses, stream)
+                cuda.synchronize(stream)
+        finally:
+            self._renew_context()  # a profiler cannot be taken off a context
+        return dict(profiler.milliseconds)
+
+    # --- shapes and memory -------------------------------------------------------------------------------------------
+
+    def _prepare(self, shapes: list[Shape]) -> None:
+        """Tell the context the input shapes, and make memory for them and for the outputs."""
+        if shapes == self.shapes:
+            return
+        session = self.session
+        self._drop_graph()
+        self._await_copies()
+        self.shapes = []
+        named = {tensor.name: shape for tensor, shape in zip(session.inputs, shapes)}
+        if session.profiles:
+            self._select(choose(session.profiles, named))
+        for name, shape in named.items():
+            if not self.context.set_input_shape(name, shape):
+                raise InputError(f"input {name!r}: TensorRT refuses the shape {shape}; it was built for {self._built(name)}")
+        missing = self.context.infer_shapes()
+        if missing:
+            raise ExecutionError(f"the shapes of {', '.join(missing)} are not known")
+        for slot, tensor, shape in zip(self._inputs, session.inputs, shapes):
+            self._reserve(slot, tensor, shape)
+        for slot, tensor in zip(self._outputs, session.outputs):
+            self._prepare_output(slot, tensor)
+        if self.scratch is not None:
+            self._scratch_size = self._needed_scratch()
+        self.shapes = shapes
+
+    def _select(self, profile: int) -> None:
+        if profile == self.profile:
+            return
+        if not self.context.set_optimization_profile_async(profile, self.stream):
+            raise ExecutionError(f"TensorRT refuses to switch to profile {profile}")
+        self.session.cuda.synchronize(self.stream)
+        self.profile = profile
+        self._bound = ()
+
+    def _built(self, name: str) -> str:
+        engine = self.session.engine
+        low, _, high = engine.get_tensor_profile_shape(name, self.profile)
+        return f"{tuple(low)} to {tuple(high)}"
+
+    def _prepare_output(self, slot: Slot, tensor: Tensor) -> None:
+        shape = tuple(int(size) for size in self.context.get_tensor_shape(tensor.name))
+        if any(size < 0 for size in shape):  # the run will tell: TensorRT then asks for memory itself
+            allocator = self._allocators.get(tensor.name)
+            if allocator is None:
+                allocator = self._allocators[tensor.name] = _make_allocator(self.session.library.trt, slot.device)
+            if not self.context.set_output_allocator(tensor.name, allocator):
+                raise ExecutionError(f"TensorRT refuses an output allocator for {tensor.name!r}")
+            slot.device.reserve(max(int(self.context.get_max_output_size(tensor.name)), 1))
+            return
+        self._reserve(slot, tensor, shape)
+
+    def _reserve(self, slot: Slot, tensor: Tensor, shape: Shape) -> None:
+        slot.shape = shape
+        slot.nbytes = int(np.prod(shape, dtype=np.int64)) * tensor.dtype.itemsize
+        slot.device.reserve(slot.nbytes)
+        if slot.host is None or slot.host.size < slot.nbytes:
+            slot.host = HostBuffer(self.session.cuda, slot.nbytes)
+        slot.view = slot.host.view(shape, tensor.dtype)
+
+    def _needed_scratch(self) -> int:
+        if hasattr(self.context, "update_device_memory_size_for_shapes"):
+            return int(self.context.update_device_memory_size_for_shapes())
+        return self.session.device_memory
+
+    def _stage(self, inputs: Sequence[Any], stream: int) -> list[int]:
+        """The device address of each input: its own if it lies there, else a copy's."""
+        addresses = []
+        cuda = self.session.cuda
+        for slot, tensor, value in zip(self._inputs, self.session.inputs, inputs):
+            if is_device_array(value):
+                addresses.append(self._place(tensor, value, stream))
+                continue
+            if slot.nbytes:
+                self._await_copies()
+                np.copyto(slot.view, value, casting="no")  # type: ignore[arg-type]
+                cuda.copy_in(slot.device.address, slot.host.address, slot.nbytes, stream)  # type: ignore[union-attr]
+            addresses.append(slot.device.address)
+        return addresses
+
+    def _place(self, tensor: Tensor, value: Any, stream: int) -> int:
+        array = read_device_array(tensor.name, value, stream)
+        self._check_place(f"input {tensor.name!r}", array, tensor.dtype)
+        if array.stream is not None and array.stream != stream:
+            event = self._event("input")
+            self.session.cuda.record(event, array.stream)
+            self.session.cuda.wait(stream, event)
+        return array.address
+
+    def _check_place(self, what: str, array: DeviceArray, dtype: np.dtype[Any]) -> None:
+        if array.dtype != dtype:
+            raise InputError(f"{what}: the type is {array.dtype}, built for {dtype}; convert it first")
+        if array.nbytes and not self.session.cuda.is_ours(array.address):
+            raise InputError(
+                f"{what} lies on another GPU, or in another CUDA context than {self.session.cuda.device.name} number "
+                f"{self.session.cuda.device.ordinal}'s primary one; with PyCUDA use pycuda.autoprimaryctx"
+            )
+
+    def _results(self, outputs: Sequence[Any] | None, stream: int) -> list[DeviceArray]:
+        tensors, cuda = self.session.outputs, self.session.cuda
+        if outputs is None:
+            made = []
+            for tensor, slot in zip(tensors, self._outputs):
+                buffer = DeviceBuffer(cuda, slot.nbytes)
+                made.append(DeviceArray(buffer.address, slot.shape, tensor.dtype, buffer))
+            return made
+        if len(outputs) != len(tensors):
+            raise InputError(f"{len(outputs)} output arrays are given, the part has {len(tensors)} outputs")
+        given = []
+        for tensor, slot, value in zip(tensors, self._outputs, outputs):
+            if not is_device_array(value):
+                raise InputError(f"output {tensor.name!r}: a {type(value).__name__} does not lie on the GPU")
+            array = read_device_array(tensor.name, value, stream)
+            self._check_place(f"output {tensor.name!r}", array, tensor.dtype)
+            if array.shape != slot.shape:
+                raise InputError(f"output {tensor.name!r}: the shape is {array.shape}, the run gives {slot.shape}")
+            given.append(DeviceArray(array.address, array.shape, array.dtype, (value, array.owner)))
+        return given
+
+    # --- launching ---------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _scratch_block(self, stream: int) -> Iterator[int]:
+        """The address of the activations' memory for one run; 0 where the context has its own."""
+        if self.scratch is None:
+            yield 0
+            return
+        with self.scratch.lease(self._scratch_size, stream) as block:
+            yield block.address
+
+    def _bind_scratch(self, address: int) -> None:
+        if address and self._scratch_bound != (address, self._scratch_size):
+            self.context.set_device_memory(address, self._scratch_size)
+            self._scratch_bound = (address, self._scratch_size)
+
+    def _launch(self, addresses: list[int], stream: int) -> None:
+        with self._scratch_block(stream) as scratch:
+            key = (*addresses, scratch)
+            if self.graph and key == self.graph_key:
+                self.session.cuda.launch(self.graph, stream)
+                return
+            self._bind_scratch(scratch)
+            if key == self._seen and self._may_capture() and self._capture(key, addresses):
+                self.session.cuda.launch(self.graph, stream)
+                return
+            self._enqueue(addresses, stream)
+            self._seen = key
+
+    def _enqueue(self, addresses: Sequence[int], stream: int) -> None:
+        tensors = [*self.session.inputs, *self.session.outputs]
+        for position, (tensor, address) in enumerate(zip(tensors, addresses)):
+            if tensor.name in self._allocators or self._bound[position : position + 1] == (address,):
+                continue
+            if not self.context.set_tensor_address(tensor.name, address):
+                raise ExecutionError(f"TensorRT refuses the address of {tensor.name!r}")
+        self._bound = tuple(addresses)
+        if not self.context.execute_async_v3(stream):
+            raise ExecutionError("the run could not be enqueued")
+
+    def _may_capture(self) -> bool:
+        return self.session.cuda_graphs and not self._allocators and not self.graph_problem
+
+    def _capture(self, key: tuple[int, ...], addresses: Sequence[int]) -> bool:
+        """Record the run as a CUDA graph; a plan that cannot be captured is enqueued from then on.
+
+        TensorRT asks for one ordinary run with these shapes before; the second time a key is seen, that has happened.
+        """
+        cuda = self.session.cuda
+        self._drop_graph()
+        cuda.synchronize(self.stream)
+        cuda.begin_capture(self.stream)
+        problem = ""
+        try:
+            self._enqueue(addresses, self.stream)
+        except ExecutionError as error:
+            problem = str(error)
+        try:
+            graph = cuda.end_capture(self.stream)
+        except CudaError as error:
+            self.graph_problem = problem or str(error)
+        else:
+            if problem:
+                cuda.destroy_graph(graph)
+                self.graph_problem = problem
+            else:
+                self.graph, self.graph_key = graph, key
+        self.session.log.take_errors()
+        return not self.graph_problem
+
+    # --- housekeeping ------------------------------------------------------------------------------------------------
+
+    def _collect_unknown(self) -> list[Array]:
+        """Outputs whose shapes the run has told."""
+        cuda = self.session.cuda
+        cuda.synchronize(self.stream)
+        results = []
+        for slot, tensor in zip(self._outputs, self.session.outputs):
+            allocator = self._allocators.get(tensor.name)
+            shape = slot.shape if allocator is None else allocator.shape
+            results.append(copy_out(cuda, DeviceArray(slot.device.address, shape, tensor.dtype, stream=self.stream)))
+        return results
+
+    def _event(self, name: str) -> int:
+        if name not in self._events:
+            self._events[name] = self.session.cuda.create_event()
+        return self._events[name]
+
+    def _drop_graph(self) -> None:
+        if self.graph:
+            self.session.cuda.synchronize(self.stream)
+            self.session.cuda.destroy_graph(self.graph)
+        self.graph, self.graph_key, self._seen = 0, (), ()
+
+    def _renew_context(self) -> None:
+        self._drop_graph()
+        self.context = None
+        self.context = self._create_context()
+        self.shapes, self._bound, self._scratch_bound, self.profile = [], (), (0, 0), 0
+
+    def _forget(self) -> None:
+        """After a failure: the next run sets everything anew."""
+        self._bound = self._seen = ()
+        self.shapes = []
+        with contextlib.suppress(CudaError):
+            self._drop_graph()
+
+    def release(self) -> None:
+        """Free everything; the lane is not used again."""
+        with contextlib.suppress(CudaError):
+            self._drop_graph()
+        self.context = None
+        for slot in (*self._inputs, *self._outputs):
+            slot.device.release()
+            slot.view = slot.host = None
+        for event in self._events.values():
+            self.session.cuda.destroy_event(event)
+        self.session.cuda.destroy_stream(self.stream)
+        self._events = {}
+
+
+class OutputAllocator(Protocol):
+    """TensorRT's way of asking for the memory of an output whose size the run tells."""
+
+    shape: Shape
+
+
+def _make_allocator(trt: Any, buffer: DeviceBuffer) -> OutputAllocator:
+    class Allocator(trt.IOutputAllocator):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IOutputAllocator.__init__(self)
+            self.shape: Shape = ()
+
+        def reallocate_output(self, name: str, memory: int, size: int, alignment: int) -> int:
+            buffer.reserve(int(size))
+            return buffer.address
+
+        def reallocate_output_async(self, name: str, memory: int, size: int, alignment: int, stream: int) -> int:
+            return self.reallocate_output(name, memory, size, alignment)
+
+        def notify_shape(self, name: str, shape: Any) -> None:
+            self.shape = tuple(int(size) for size in shape)
+
+    return Allocator()
+
+
+def copy_out(cuda: Cuda, array: DeviceArray) -> Array:
+    """A device array on the host, once everything on its stream is done."""
+    result = np.empty(array.shape, array.dtype)
+    if not result.nbytes:
+        return result
+    stream = array.stream or 0
+    cuda.use()
+    cuda.copy_out(result.ctypes.data, array.address, result.nbytes, stream)
+    cuda.synchronize(stream)
+    return result
+
+
+def open_plan(
+    library: Library,
+    cuda: Cuda,
+    plan: Any,
+    log: Log,
+    options: Mapping[str, Any],
+) -> tuple[Any, Any]:
+    """(runtime, engine) of a plan's bytes; the engine is None if the library refuses them."""
+    from .build import load_plugins
+
+    cuda.use()
+    runtime = library.trt.Runtime(log.logger)
+    load_plugins(library, runtime.get_plugin_registry(), opts.value_of(options, "plugins"), log)
+    if opts.value_of(options, "version_compatible"):
+        runtime.engine_host_code_allowed = True
+    engine = runtime.deserialize_cuda_engine(plan)
+    budget = opts.value_of(options, "weight_streaming_budget")
+    if engine is not None and budget is not None:
+        engine.weight_streaming_budget_v2 = min(budget, engine.streamable_weights_size)
+    return runtime, engine
+
