@@ -87,7 +87,7 @@ def migrate(
     notices: list[str] = []
     graph, arrays = read_model(source, params, notices)
     model = compile_graph(graph, arrays, inputs, notices=notices, **compile_options)
-    drawn = list(_read_samples(Path(samples), model.inputs, vectors) if samples else _random(model.inputs, vectors, seed))
+    drawn = list(_read_samples(Path(samples), model.inputs, vectors) if samples else random_samples(model.inputs, vectors, seed))
     reference = Reference(graph, arrays, drawn[0][1])
 
     def write(place: Path) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def _read_samples(folder: Path, specs: Mapping[str, Input], limit: int) -> Itera
         yield path.name, {name: check_array(name, arrays[name], spec) for name, spec in specs.items()}
 
 
-def _random(specs: Mapping[str, Input], count: int, seed: int) -> Iterator[tuple[str, dict[str, Array]]]:
+def random_samples(specs: Mapping[str, Input], count: int, seed: int) -> Iterator[tuple[str, dict[str, Array]]]:
     """Normal floats, integers 0 and 1; sizes that vary take their best, smallest and largest value in turn."""
     rng = np.random.default_rng(seed)
     for number in range(count):
