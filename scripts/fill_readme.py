@@ -33,15 +33,15 @@ def demo(result: dict[str, Any]) -> str:
     photographs = result["photographs"]
     same = sum({c[0] for c in p["mxnet"]} == {c[0] for c in p["compiled"]} for p in photographs)
     nodes = ", ".join(f"{part['nodes']} nodes on {part['engine']}" for part in result["segments"])
+    speed = (
+        f"MXNet {latency['mxnet']:.1f} ms, compiled {latency['compiled']:.1f} ms "
+        f"({speedup['ratio']:.2f}x; 95 % interval {speedup['low']:.2f} to {speedup['high']:.2f})"
+    )
     rows = [
         ["cut into", nodes],
         ["photographs with MXNet's top three classes", f"{same} of {len(photographs)}"],
         ["largest error of a logit", f"{result['max_error']:.1e}, {result['headroom']:.1%} of the tolerance"],
-        [
-            "median latency, batch 1",
-            f"MXNet {latency['mxnet']:.1f} ms, compiled {latency['compiled']:.1f} ms "
-            f"({speedup['ratio']:.2f}x; 95 % interval {speedup['low']:.2f} to {speedup['high']:.2f})",
-        ],
+        ["median latency, batch 1", speed],
         ["saved and run without MXNet", "the same bits" if result["replayed_without_mxnet"] else "**differs**"],
     ]
     place = f"{where['machine']}, Python {where['Python']}, onnxruntime {where['onnxruntime']}, MXNet {where['mxnet']}"

@@ -14,7 +14,7 @@ from ..model import Model
 from .timing import Timing
 
 COLOURS = {"onnxruntime": "#2563a8", "tensorrt": "#4c8a1f", "tensorrt_rtx": "#2f7d5b", "mxnet": "#c2571a"}
-_COLUMNS, _WIDTH, _HEIGHT, _STEP_X, _STEP_Y, _MARGIN = 10, 84, 26, 98, 52, 16
+_COLUMNS, _WIDTH, _HEIGHT, _STEP_X, _STEP_Y, _MARGIN = 10, 92, 26, 106, 52, 16
 _SHORT = {
     "BatchNorm": "norm",
     "Pad": "pad",
@@ -71,9 +71,7 @@ def _place(sources: dict[int, list[int]]) -> dict[int, _Place]:
     return places
 
 
-def _bands(
-    nodes: dict[int, Node], places: dict[int, _Place], segment_of: dict[str, int], model: Model
-) -> list[str]:
+def _bands(nodes: dict[int, Node], places: dict[int, _Place], segment_of: dict[str, int], model: Model) -> list[str]:
     """Behind each run of neighbours of one segment."""
     runs: list[tuple[int, _Place, _Place]] = []
     for index, node in nodes.items():
@@ -115,7 +113,7 @@ def _box(node: Node, place: _Place, segment: int | None, model: Model) -> str:
     title = escape(f"{node.name}: {node.operator} ({where})")
     return (
         f'<g><title>{title}</title><rect x="{place.left}" y="{top}" width="{_WIDTH}" height="{_HEIGHT}" rx="5" {style}/>'
-        f'<text x="{place.left + _WIDTH / 2}" y="{place.middle + 4.5}" text-anchor="middle" font-size="12.5" '
+        f'<text x="{place.left + _WIDTH / 2}" y="{place.middle + 4}" text-anchor="middle" font-size="12" '
         f'fill="#1c2430">{escape(label)}</text></g>'
     )
 
@@ -149,14 +147,16 @@ def draw_latency(timing: Timing) -> str:
     scatter = np.random.default_rng(0)
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mxtrt", "font.size": 9, "font.family": "sans-serif"}):
         figure, axes = plt.subplots(figsize=(4.3, 2.5), layout="constrained")
-        for row, (name, times, colour) in enumerate(sides):
+        for row, (_, times, colour) in enumerate(sides):
             shape = axes.violinplot([times], [row], orientation="horizontal", widths=0.8, showextrema=False)
             for body in shape["bodies"]:  # type: ignore[attr-defined]
                 body.set(facecolor=colour, alpha=0.22)
             axes.plot(times, row + scatter.uniform(-0.13, 0.13, times.size), ".", color=colour, markersize=3, alpha=0.7)
             median = float(np.median(times))
             axes.plot([median, median], [row - 0.32, row + 0.32], color=colour, linewidth=2)
-            axes.annotate(f"{median:.1f} ms", (median, row + 0.34), ha="center", va="bottom", color=colour, weight="bold")
+            axes.annotate(
+                f"{median:.1f} ms", (median, row + 0.34), ha="center", va="bottom", color=colour, weight="bold"
+            )
         axes.set_yticks([0, 1], [name for name, _, _ in sides])
         axes.set_ylim(-0.5, 1.65)
         slowest = max(float(np.quantile(times, 0.98)) for _, times, _ in sides)

@@ -180,8 +180,7 @@ def _print_verdict(console: Console, story: Story) -> None:
         (story.same_labels, f"the same three classes first on all {len(story.shots)} photographs"),
         (
             bool(story.verdict),
-            f"largest error of a logit {story.verdict.max_error:.2g}, which is {story.verdict.headroom:.1%} of the "
-            f"tolerance (MXNet's own float32: {story.mxnet_verdict.max_error:.2g})",
+            f"largest error of a logit {story.verdict.max_error:.2g}: {story.verdict.headroom:.1%} of the tolerance",
         ),
         (story.replayed, "saved, loaded without MXNet and run again: the same bits"),
     ):

@@ -1,0 +1,180 @@
+"""The house: what is public, what an import costs, and who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import harness
+
+HOME = Path(harness.__file__).parent
+MODULES = sorted(path for path in HOME.rglob("*.py"))
+
+PUBLIC = {
+    "ArtifactError", "BuildError", "CacheError", "CalibrationError", "EngineError", "EngineMissing", "ExecutionError",
+    "HarnessError", "Input", "InputError", "Model", "ModelError", "OptionError", "ParameterError",
+    "UnsupportedOperator", "compile", "load", "operators", "to_onnx",
+}  # fmt: skip
+HEAVY = ("mxnet", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda", "cuda", "matplotlib", "scipy")
+
+
+# --- the public API --------------------------------------------------------------------------------------------------
+
+
+def test_the_public_names_are_these() -> None:
+    assert set(harness.__all__) == PUBLIC
+    assert len(harness.__all__) == len(PUBLIC)
+    assert dir(harness) == list(harness.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_a_public_name_is_there_and_documented(name: str) -> None:
+    found = getattr(harness, name)
+    assert found.__doc__, f"harness.{name} has no docstring"
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'complie'"):
+        harness.complie  # noqa: B018
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC - {"Input", "Model", "compile", "load", "operators", "to_onnx"}))
+def test_every_error_is_a_harness_error(name: str) -> None:
+    assert issubclass(getattr(harness, name), harness.HarnessError)
+
+
+def test_names_can_be_used_in_any_order() -> None:
+    """``harness.operators`` is a function even after the package of that name was imported."""
+    code = "import harness, harness.operators.registry; from harness import operators; assert callable(operators), operators"
+    _python(code)
+
+
+# --- the cost of importing -------------------------------------------------------------------------------------------
+
+
+def _python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HOME.parent, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _imports(code: str) -> set[str]:
+    """The top-level packages that are imported after ``code``."""
+    text = _python(f"{code}\nimport sys, json; print(json.dumps(sorted({{n.partition('.')[0] for n in sys.modules}})))")
+    found: list[str] = json.loads(text.splitlines()[-1])
+    return set(found)
+
+
+def test_import_harness_imports_no_library() -> None:
+    extra = _imports("import harness") - _imports("pass")
+    assert extra <= {"harness"} | set(sys.stdlib_module_names), f"import harness also imports {sorted(extra)}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from harness import compile, load, to_onnx, operators, Model, Input",
+        "import harness.errors, harness.frontend.mxnet",
+    ],
+)
+def test_the_compiler_needs_no_engine_until_it_builds(code: str) -> None:
+    heavy = _imports(code) & set(HEAVY)
+    assert not heavy, f"imports {sorted(heavy)}"
+
+
+def test_the_command_line_starts_without_libraries() -> None:
+    if importlib.util.find_spec("harness.cli") is None:
+        pytest.skip("no command line yet")
+    heavy = _imports("import harness.cli") & {*HEAVY, "numpy", "onnx", "onnx_ir"}
+    assert not heavy, f"import harness.cli imports {sorted(heavy)}"
+
+
+# --- who may import whom ---------------------------------------------------------------------------------------------
+
+
+def _module_name(path: Path) -> str:
+    parts = path.relative_to(HOME.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imported(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything a file imports, inside functions too; not what is only for types."""
+    package = _module_name(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    tree = ast.parse(path.read_text("utf-8"))
+    skipped = {id(inner) for node in ast.walk(tree) if _only_for_types(node) for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, node.module] if node.module else base)
+            yield node.lineno, origin
+            yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
+
+
+def _only_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def _breaches(files: str, forbidden: tuple[str, ...], except_for: tuple[str, ...] = ()) -> list[str]:
+    paths = [path for path in HOME.glob(files) if path.relative_to(HOME).as_posix() not in except_for]
+    assert paths, f"nothing matches {files}"
+    return [
+        f"{path.relative_to(HOME)}:{line} imports {name}"
+        for path in paths
+        for line, name in _imported(path)
+        if any(name == bad or name.startswith(f"{bad}.") for bad in forbidden)
+    ]
+
+
+# (who, may not import, why; except for)
+LAYERS = [
+    ("operators/**/*.py", ("harness.engines", "onnxruntime", "tensorrt", "tensorrt_rtx"), "a lowering knows no engine", ()),
+    ("operators/**/*.py", ("harness.compiler", "harness.partition", "harness.executor", "harness.model"), "nothing reaches back", ()),
+    ("frontend/*.py", ("harness.engines", "harness.lowering", "harness.compiler", "harness.partition"), "nothing reaches back", ()),
+    ("engines/**/*.py", ("mxnet", "harness.frontend"), "an engine never sees MXNet", ("engines/mxnet.py",)),
+    ("engines/**/*.py", ("harness.compiler", "harness.executor", "harness.partition", "harness.model"), "nothing reaches back", ()),
+    ("executor.py", ("onnx", "onnx_ir", "harness.graph", "harness.lowering", "harness.operators", "harness.engines.onnxruntime",
+                     "harness.engines.tensorrt", "harness.engines.mxnet"), "the executor never sees ONNX", ()),
+    ("partition.py", ("harness", "onnx", "onnx_ir"), "partitioning is about a graph, not about a model", ()),
+    ("errors.py", ("harness", "numpy", "onnx"), "errors cost nothing", ()),
+    ("**/*.py", ("mxnet",), "MXNet is imported by compat.mxnet() alone", ()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("files", "forbidden", "why", "except_for"), LAYERS, ids=[f"{who}-{why}" for who, _, why, _ in LAYERS]
+)
+def test_layers(files: str, forbidden: tuple[str, ...], why: str, except_for: tuple[str, ...]) -> None:
+    assert not _breaches(files, forbidden, except_for), why
+
+
+def test_breaches_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check above finds imports in functions and relative ones, and leaves those for types."""
+    house = tmp_path / "harness"
+    (house / "operators").mkdir(parents=True)
+    (house / "operators" / "a.py").write_text("def f():\n    from ..engines import base\n    import onnxruntime.capi\n")
+    (house / "operators" / "b.py").write_text("if TYPE_CHECKING:\n    from ..engines import base\n")
+    monkeypatch.setattr(sys.modules[__name__], "HOME", house)
+    found = _breaches("operators/*.py", ("harness.engines", "onnxruntime"))
+    assert {line.partition(" ")[0] for line in found} == {"operators/a.py:2", "operators/a.py:3"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(HOME).as_posix())
+def test_every_module_says_what_it_is(path: Path) -> None:
+    tree = ast.parse(path.read_text("utf-8"))
+    if path.name != "__main__.py":
+        assert ast.get_docstring(tree), f"{path.name} has no docstring"
+    future = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.module == "__future__"]
+    assert future or not tree.body[1:], "from __future__ import annotations is missing"
