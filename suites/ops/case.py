@@ -92,6 +92,7 @@ class Case:
     terms: int = 1
     outputs: int = 1
     reference_dtype: str = "float64"
+    reference: str = ""
 
     def arrays(self) -> dict[str, Array]:
         rng = np.random.default_rng(self.seed)
@@ -151,6 +152,8 @@ class Spec:
         outputs: how many outputs to compare, from the attributes (a number or a function).
         np_shape: whether NumPy shape semantics are on.
         reference_dtype: float32 where MXNet has no float64 kernel.
+        reference: "module:function" of what answers where MXNet's CPU has no kernel at all: it takes the case and its
+            arrays, and runs MXNet's own operators around the gap.
         examples: how many fully drawn cases the quick suite runs.
         also: other operators that are drawn in the same way.
     """
@@ -163,6 +166,7 @@ class Spec:
     outputs: int | Callable[[Attributes], int] = 1
     np_shape: bool = False
     reference_dtype: str = "float64"
+    reference: str = ""
     examples: int = 5
     also: tuple[str, ...] = ()
 
@@ -200,6 +204,7 @@ class Spec:
                 self.terms(attributes, inputs),
                 count,
                 self.reference_dtype,
+                self.reference,
             )
 
         return case()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -51,8 +52,12 @@ class Reference:
     """One case's operator in MXNet, callable with arrays of any float type."""
 
     def __init__(self, case: Case) -> None:
-        mx = mxnet()
         self.case = case
+        self.substitute: Callable[[Case, Mapping[str, Array]], list[Array]] | None = None
+        if case.reference:
+            module, function = case.reference.split(":")
+            self.substitute = getattr(importlib.import_module(module), function)
+            return
         self.names = list(case.inputs)
         symbol = symbol_of([(node_of(case), self.names)], [("op", i) for i in range(case.outputs)], case.np_shape)
         self.order = symbol.list_inputs()
@@ -62,6 +67,10 @@ class Reference:
         """The outputs, with float32 inputs turned into ``dtype`` first (float64 by default where the case allows)."""
         mx = mxnet()
         wanted = np.dtype(dtype or self.case.reference_dtype)
+        if self.substitute is not None:
+            return self.substitute(
+                self.case, {name: a.astype(wanted) if a.dtype == np.float32 else a for name, a in arrays.items()}
+            )
         try:
             with mx.util.np_shape(self.case.np_shape):
                 inputs = []
