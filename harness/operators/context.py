@@ -6,7 +6,7 @@ Types come from ONNX's own inference over each node as it is emitted, so they ho
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -164,6 +164,42 @@ class Context:
         self.fragment.values.update((value.name, value) for value in results)
         return results
 
+    def subgraph(
+        self, hint: str, inputs: Sequence[TensorType], build: Callable[..., Sequence[Value]]
+    ) -> tuple[onnx.GraphProto, list[TensorType]]:
+        """A body for Loop, Scan or If, and the types of its outputs.
+
+        Args:
+            hint: what it is, for its name.
+            inputs: the types of its formal inputs.
+            build: takes one value per formal input, emits nodes through this context, returns the outputs. It may use
+                values and constants from outside.
+        """
+        name = self._fresh(hint)
+        formal = [Value(self._fresh(f"{hint}_in"), kind) for kind in inputs]
+        outer, self.fragment.nodes = self.fragment.nodes, []
+        try:
+            results = build(*formal)
+            outputs = []
+            for value in results:  # an output must be computed inside, once
+                outputs.append(self.op("Identity", value, type=value.type))
+            nodes = self.fragment.nodes
+        finally:
+            self.fragment.nodes = outer
+        own = {name for node in nodes for name in node.output}
+        inner = [self.fragment.values.pop(name) for name in own if name in self.fragment.values]
+        for value in formal:
+            self.fragment.values.pop(value.name, None)
+        taken = {value.name for value in outputs}
+        graph = helper.make_graph(
+            nodes,
+            name,
+            [helper.make_value_info(value.name, value.proto) for value in formal],
+            [helper.make_value_info(value.name, value.proto) for value in outputs],
+            value_info=[helper.make_value_info(v.name, v.proto) for v in inner if v.name not in taken],
+        )
+        return graph, [value.type for value in outputs]
+
     def const(self, array: npt.ArrayLike, dtype: npt.DTypeLike = None) -> Value:
         """A constant; a second one of equal type and content within the node is the same value."""
         data = np.asarray(array, dtype)
@@ -245,13 +281,13 @@ class Context:
             return self._view(x, x.const.reshape(sizes))  # type: ignore[arg-type]
         return self.op("Squeeze", x, self.ints(*places), type=TensorType(x.dtype, sizes))
 
-    def expand(self, x: Value, shape: Sequence[Size]) -> Value:
-        """``x`` broadcast to ``shape``, any sizes of which may be symbolic."""
+    def expand(self, x: Value, shape: Sequence[Size], *sources: Value) -> Value:
+        """``x`` broadcast to ``shape``; symbolic sizes must follow from the shapes of ``x`` and ``sources``."""
         target = tuple(shape)
         if target == x.shape:
             return x
         self._remember(target)
-        return self.op("Expand", x, self.shape(target, x), type=TensorType(x.dtype, target))
+        return self.op("Expand", x, self.shape(target, x, *sources), type=TensorType(x.dtype, target))
 
     def concat(self, values: Sequence[Value], axis: int) -> Value:
         """Values joined along an axis; the value itself if there is only one."""
