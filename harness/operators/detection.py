@@ -1,0 +1,577 @@
+"""Detection: anchors, box arithmetic, non-maximum suppression, pooling of regions.
+
+Greedy suppression is the fixed point of "a box survives if no surviving box before it suppresses it". A Loop reaches it
+in as many steps as the longest chain of suppressions (a handful), each one product of a vector and a matrix; after k
+steps the first k decisions are final, so it is exact. Sizes stay static, as MXNet's are.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..dims import Size, is_static, product
+from ..graph import TensorType
+from .context import Context, Value, static
+from .registry import Unsupported, operator, refuse
+from .schema import Attributes
+
+# --- building blocks -------------------------------------------------------------------------------------------------
+
+
+def _columns(cx: Context, x: Value, *places: int) -> list[Value]:
+    """Some columns of the last axis, which stays with size 1."""
+    last = x.rank - 1
+    return [cx.slice(x, [place], [place + 1], [last]) for place in places]
+
+
+def _flip(cx: Context, x: Value) -> Value:
+    """The last two axes exchanged."""
+    return cx.transpose(x, [*range(x.rank - 2), x.rank - 1, x.rank - 2])
+
+
+def _number(cx: Context, value: float, like: Value) -> Value:
+    return cx.const(np.array(value, like.dtype))
+
+
+def _full_like(cx: Context, x: Value, value: float) -> Value:
+    """A number in x's shape and type."""
+    if is_static(x.shape):
+        return cx.const(np.full(x.shape, value, x.dtype))  # type: ignore[call-overload]
+    return cx.op("Expand", _number(cx, value, x), cx.op("Shape", x), type=x.type)
+
+
+def _zero_floor(cx: Context, x: Value) -> Value:
+    return cx.op("Max", x, _number(cx, 0, x))
+
+
+def _half(cx: Context, x: Value) -> Value:
+    return cx.op("Mul", x, _number(cx, 0.5, x))
+
+
+def _corners(cx: Context, boxes: Value, center: bool) -> list[Value]:
+    """left, top, right, bottom of boxes (..., 4), each (..., 1)."""
+    a, b, c, d = _columns(cx, boxes, 0, 1, 2, 3)
+    if not center:
+        return [a, b, c, d]
+    w, h = _half(cx, c), _half(cx, d)
+    return [cx.op("Sub", a, w), cx.op("Sub", b, h), cx.op("Add", a, w), cx.op("Add", b, h)]
+
+
+def _area(cx: Context, boxes: Value, center: bool) -> Value:
+    """(..., 1); a box with a negative side has no area."""
+    a, b, c, d = _columns(cx, boxes, 0, 1, 2, 3)
+    width, height = (c, d) if center else (cx.op("Sub", c, a), cx.op("Sub", d, b))
+    return cx.op("Mul", _zero_floor(cx, width), _zero_floor(cx, height))
+
+
+def _overlaps(cx: Context, left: Value, right: Value, center: bool) -> tuple[Value, Value]:
+    """Intersection and intersection over union of (..., N, 4) with (..., M, 4): each (..., N, M)."""
+    lows, highs = [], []
+    for boxes, turn in ((left, False), (right, True)):
+        x1, y1, x2, y2 = (_flip(cx, v) if turn else v for v in _corners(cx, boxes, center))
+        lows.append((x1, y1))
+        highs.append((x2, y2))
+    sides = []
+    for axis in range(2):
+        low = cx.op("Max", lows[0][axis], lows[1][axis])
+        high = cx.op("Min", highs[0][axis], highs[1][axis])
+        sides.append(_zero_floor(cx, cx.op("Sub", high, low)))
+    inter = cx.op("Mul", *sides)
+    total = cx.op("Add", _area(cx, left, center), _flip(cx, _area(cx, right, center)))
+    return inter, cx.op("Div", inter, cx.op("Sub", total, inter))
+
+
+def _later(cx: Context, count: int) -> Value:
+    """(1, K, K): whether the column comes after the row."""
+    return cx.const(np.triu(np.ones((1, count, count), bool), 1))
+
+
+def _greedy(cx: Context, valid: Value, suppresses: Value) -> Value:
+    """Which boxes survive: valid is bool (B, K), suppresses (B, K, K) bool, true only above the diagonal."""
+    count = static(valid.shape[1], "the number of boxes")
+    start = cx.cast(valid, np.float32)
+    matrix = cx.cast(suppresses, np.float32)
+    flag = TensorType(np.dtype(bool), ())
+    step = TensorType(np.dtype(np.int64), ())
+
+    def body(_index: Value, _going: Value, kept: Value) -> list[Value]:
+        hits = cx.squeeze(cx.op("MatMul", cx.unsqueeze(kept, 1), matrix), 1)
+        free = cx.cast(cx.op("Less", hits, cx.const(0.5, np.float32)), np.float32)
+        after = cx.op("Mul", free, start, type=start.type)
+        change = cx.op("Abs", cx.op("Sub", after, kept))
+        changed = cx.op("Greater", cx.reduce("ReduceMax", change, [0, 1]), cx.const(0.5, np.float32))
+        return [changed, after]
+
+    graph, _ = cx.subgraph("suppress", [step, flag, start.type], body)
+    kept = cx.op("Loop", cx.const(count, np.int64), cx.const(True), start, type=start.type, body=graph)
+    return cx.op("Greater", kept, cx.const(0.5, np.float32))
+
+
+def _rows(cx: Context, x: Value, index: Value) -> Value:
+    """Rows of x (B, N, W) by index (B, K), batch by batch: (B, K, W)."""
+    kind = TensorType(x.dtype, (*index.shape, x.shape[2]))
+    return cx.op("GatherND", x, cx.unsqueeze(index, -1), type=kind, batch_dims=1)
+
+
+def _top(cx: Context, x: Value, count: int) -> tuple[Value, Value]:
+    """The largest along the last axis in falling order, the first of equals first; values and indices."""
+    shape = (*x.shape[:-1], count)
+    types = [TensorType(x.dtype, shape), TensorType(np.dtype(np.int64), shape)]
+    values, index = cx.ops("TopK", x, cx.ints(count), outputs=2, types=types, axis=-1, largest=1, sorted=1)
+    return values, index
+
+
+def _survivors_first(cx: Context, kept: Value) -> tuple[Value, Value]:
+    """An order (B, K) in which survivors come first, stably; and who survives in that order, (B, K) bool."""
+    count = static(kept.shape[1], "the number of boxes")
+    falling = np.arange(count, 0, -1, dtype=np.float32)[None]
+    keys = cx.op("Mul", cx.cast(kept, np.float32), cx.const(falling), type=TensorType(np.dtype(np.float32), kept.shape))
+    values, order = _top(cx, keys, count)
+    return order, cx.op("Greater", values, cx.const(0.5, np.float32))
+
+
+def _filled_up(cx: Context, x: Value, rows: int) -> Value:
+    """x (B, K, W) with rows of -1 behind it, so that it has that many."""
+    missing = rows - static(x.shape[1], "the number of boxes")
+    if not missing:
+        return x
+    kind = TensorType(x.dtype, (x.shape[0], rows, x.shape[2]))
+    return cx.op("Pad", x, cx.ints(0, 0, 0, 0, missing, 0), _number(cx, -1, x), type=kind)
+
+
+# --- boxes -----------------------------------------------------------------------------------------------------------
+
+
+@operator("_contrib_box_iou")
+def box_iou(cx: Context, a: Attributes, lhs: Value, rhs: Value) -> Value:
+    """Intersection over union of every pair of boxes; 0 where they do not meet."""
+    center = a.format == "center"
+    left = cx.reshape(lhs, (product(lhs.shape[:-1]), 4))
+    right = cx.reshape(rhs, (product(rhs.shape[:-1]), 4))
+    inter, ratio = _overlaps(cx, left, right, center)
+    apart = cx.op("LessOrEqual", inter, _number(cx, 0, inter))
+    return cx.reshape(cx.op("Where", apart, _number(cx, 0, inter), ratio), (*lhs.shape[:-1], *rhs.shape[:-1]))
+
+
+@operator("_contrib_box_decode")
+def box_decode(cx: Context, a: Attributes, data: Value, anchors: Value) -> Value:
+    """Offsets from anchors as corners; ``clip`` bounds the log-sizes from above if it is positive."""
+    dx, dy, dw, dh = _columns(cx, data, 0, 1, 2, 3)
+    ax, ay, aw, ah = _centers(cx, anchors) if a.format == "corner" else _columns(cx, anchors, 0, 1, 2, 3)
+    results = []
+    for delta, size, std, origin, side, std_size in (
+        (dx, dw, a.std0, ax, aw, a.std2),
+        (dy, dh, a.std1, ay, ah, a.std3),
+    ):
+        middle = cx.op("Add", cx.op("Mul", cx.op("Mul", delta, _number(cx, std, data)), side), origin)
+        scaled = cx.op("Mul", size, _number(cx, std_size, data))
+        if a.clip > 0:
+            scaled = cx.op("Min", scaled, _number(cx, a.clip, data))
+        half = _half(cx, cx.op("Mul", cx.op("Exp", scaled), side))
+        results.append((cx.op("Sub", middle, half), cx.op("Add", middle, half)))
+    (left, right), (top, bottom) = results
+    return cx.op("Concat", left, top, right, bottom, axis=data.rank - 1, type=data.type)
+
+
+def _centers(cx: Context, boxes: Value) -> list[Value]:
+    """x, y, width, height of boxes given by corners."""
+    x1, y1, x2, y2 = _columns(cx, boxes, 0, 1, 2, 3)
+    middles = [_half(cx, cx.op("Add", low, high)) for low, high in ((x1, x2), (y1, y2))]
+    return [*middles, cx.op("Sub", x2, x1), cx.op("Sub", y2, y1)]
+
+
+@operator("_contrib_box_encode")
+def box_encode(
+    cx: Context, a: Attributes, samples: Value, matches: Value, anchors: Value, refs: Value, means: Value, stds: Value
+) -> list[Value]:
+    """Matched references as normalized offsets from anchors, and which of them count (samples above 0.5)."""
+    matched = _rows(cx, refs, cx.cast(matches, np.int64))
+    rx, ry, rw, rh = _centers(cx, matched)
+    ax, ay, aw, ah = _centers(cx, anchors)
+    offsets = [
+        cx.op("Div", cx.op("Sub", rx, ax), aw),
+        cx.op("Div", cx.op("Sub", ry, ay), ah),
+        cx.op("Log", cx.op("Div", rw, aw)),
+        cx.op("Log", cx.op("Div", rh, ah)),
+    ]
+    joined = cx.op("Concat", *offsets, axis=2)
+    scaled = cx.op("Div", cx.op("Sub", joined, means), stds)
+    counts = cx.unsqueeze(cx.op("Greater", samples, _number(cx, 0.5, samples)), 2)
+    zero, one = _number(cx, 0, anchors), _number(cx, 1, anchors)
+    masks = cx.expand(cx.op("Where", counts, one, zero), anchors.shape)
+    return [cx.op("Where", counts, scaled, zero), masks]
+
+
+@operator("_contrib_bipartite_matching")
+def bipartite_matching(cx: Context, a: Attributes, data: Value) -> list[Value]:
+    """Greedy one-to-one matching of rows and columns by score, the best pair first; -1 where there is no partner.
+
+    MXNet stops after more than ``topk`` matches, so one more than ``topk`` is made.
+    """
+    rows, cols = (static(size, "the size of the score matrix") for size in data.shape[-2:])
+    batch = product(data.shape[:-2])
+    sign = -1 if a.is_ascend else 1
+    scores = cx.reshape(data, (batch, rows * cols))
+    if a.is_ascend:
+        scores = cx.op("Neg", scores)
+    limit = min(rows, cols, a.topk + 1) if a.topk > 0 else min(rows, cols)
+    markers = [_full_like(cx, cx.slice(scores, [0], [size], [1]), -1) for size in (rows, cols)]
+    threshold = _number(cx, sign * a.threshold, data)
+    flag, step = TensorType(np.dtype(bool), ()), TensorType(np.dtype(np.int64), ())
+
+    def body(_index: Value, going: Value, left: Value, row_marks: Value, col_marks: Value) -> list[Value]:
+        best, place = _top(cx, left, 1)
+        good = cx.op("Greater", best, threshold)
+        row = cx.op("Div", place, cx.ints(cols))
+        col = cx.op("Sub", place, cx.op("Mul", row, cx.ints(cols)))
+        in_row = cx.op("And", cx.op("Equal", row, cx.const(np.arange(rows)[None])), good)
+        in_col = cx.op("And", cx.op("Equal", col, cx.const(np.arange(cols)[None])), good)
+        row_marks = cx.op("Where", in_row, cx.cast(col, data.dtype), row_marks, type=row_marks.type)
+        col_marks = cx.op("Where", in_col, cx.cast(row, data.dtype), col_marks, type=col_marks.type)
+        used = cx.op("Or", cx.unsqueeze(in_row, 2), cx.unsqueeze(in_col, 1))
+        used = cx.reshape(used, (batch, rows * cols))
+        left = cx.op("Where", used, _number(cx, -math.inf, data), left, type=left.type)
+        return [cx.op("Identity", going, type=flag), left, row_marks, col_marks]
+
+    types = [scores.type, *(TensorType(data.dtype, (batch, size)) for size in (rows, cols))]
+    graph, _ = cx.subgraph("match", [step, flag, *types], body)
+    found = cx.ops(
+        "Loop", cx.const(limit, np.int64), cx.const(True), scores, *markers, outputs=3, types=types, body=graph
+    )  # fmt: skip
+    return [cx.reshape(found[1], data.shape[:-1]), cx.reshape(found[2], (*data.shape[:-2], cols))]
+
+
+# --- suppression -----------------------------------------------------------------------------------------------------
+
+
+@operator("_contrib_box_nms")
+def box_nms(cx: Context, a: Attributes, data: Value) -> list[Value]:
+    """Non-maximum suppression; survivors by falling score, then rows of -1; second, their flat indices.
+
+    Per class (column ``id_index``) unless ``force_suppress``. A box is a candidate if its score is above
+    ``valid_thresh`` and its class is not ``background_id``; the best ``topk`` of them take part. The output format is
+    converted as MXNet does: only for boxes whose first coordinate is not negative.
+    """
+    count, width = static(data.shape[-2], "the number of boxes"), static(data.shape[-1], "the width of a box")
+    batch = product(data.shape[:-2])
+    x = cx.reshape(data, (batch, count, width))
+    limit = count if a.topk < 0 else min(count, a.topk)
+    first, classes = a.coord_start, a.id_index
+    if limit < 1:
+        a.ignore("overlap_thresh", "valid_thresh", "score_index", "background_id", "force_suppress", "in_format", "out_format")
+        size = static(batch, "the number of batches (with topk=0)") * count
+        return [data, cx.const(np.arange(size).reshape(*data.shape[:-1], 1), data.dtype)]
+    score = cx.squeeze(_columns(cx, x, a.score_index)[0], 2)
+    valid = cx.op("Greater", score, _number(cx, a.valid_thresh, x))
+    if classes >= 0:
+        kind = cx.squeeze(_columns(cx, x, classes)[0], 2)
+        background = cx.op("Equal", kind, _number(cx, a.background_id, x))
+        valid = cx.op("And", valid, cx.op("Not", background))
+    else:
+        a.ignore("background_id")
+    keys = cx.op("Where", valid, score, _number(cx, -math.inf, x), type=score.type)
+    values, index = _top(cx, keys, limit)
+    rows = _rows(cx, x, index)
+    candidates = cx.op("Greater", values, _number(cx, -math.inf, x))
+    boxes = cx.slice(rows, [first], [first + 4], [2])
+    _, ratio = _overlaps(cx, boxes, boxes, a.in_format == "center")
+    hits = cx.op("And", cx.op("Greater", ratio, _number(cx, a.overlap_thresh, x)), _later(cx, limit))
+    if classes >= 0 and not a.force_suppress:
+        column = _columns(cx, rows, classes)[0]
+        hits = cx.op("And", hits, cx.op("Equal", column, _flip(cx, column)))
+    else:
+        a.ignore("force_suppress")
+    order, alive = _survivors_first(cx, _greedy(cx, candidates, hits))
+    alive = cx.unsqueeze(alive, 2)
+    none = _number(cx, -1, x)
+    out = cx.op("Where", alive, _rows(cx, rows, order), none)
+    if a.in_format != a.out_format:
+        out = _converted(cx, out, first, to_center=a.out_format == "center")
+    flat = cx.cast(cx.op("GatherElements", index, order, axis=1), x.dtype)
+    if batch != 1:
+        starts = cx.op("Mul", _batch_numbers(cx, x), _number(cx, count, x))
+        flat = cx.op("Add", flat, starts)
+    record = cx.op("Where", alive, cx.unsqueeze(flat, 2), none)
+    return [
+        cx.reshape(_filled_up(cx, out, count), data.shape),
+        cx.reshape(_filled_up(cx, record, count), (*data.shape[:-1], 1)),
+    ]
+
+
+def _batch_numbers(cx: Context, x: Value) -> Value:
+    """(B, 1): 0, 1, 2, ... in x's type."""
+    batch = x.shape[0]
+    if isinstance(batch, int):
+        return cx.const(np.arange(batch).reshape(-1, 1), x.dtype)
+    end = cx.squeeze(cx.size(batch, x), 0)
+    numbers = cx.op("Range", cx.const(0, np.int64), end, cx.const(1, np.int64), type=TensorType(np.dtype(np.int64), (batch,)))
+    return cx.unsqueeze(cx.cast(numbers, x.dtype), 1)
+
+
+def _converted(cx: Context, rows: Value, first: int, to_center: bool) -> Value:
+    """Rows (B, K, W) with the four columns from ``first`` in the other format."""
+    width = static(rows.shape[2], "the width of a box")
+    boxes = cx.slice(rows, [first], [first + 4], [2])
+    new = _centers(cx, boxes) if to_center else _corners(cx, boxes, center=True)
+    keep = cx.op("Less", _columns(cx, boxes, 0)[0], _number(cx, 0, rows))
+    done = cx.op("Where", keep, boxes, cx.op("Concat", *new, axis=2))
+    before = [cx.slice(rows, [0], [first], [2])] if first else []
+    after = [cx.slice(rows, [first + 4], [width], [2])] if first + 4 < width else []
+    return cx.concat([*before, done, *after], 2)
+
+
+@operator("_contrib_MultiBoxDetection", ignore=("background_id",))
+def multibox_detection(cx: Context, a: Attributes, cls_prob: Value, loc_pred: Value, anchor: Value) -> Value:
+    """Detections (B, N, 6) as class, score, corners, the best first; the class of a suppressed one is -1.
+
+    As MXNet's CPU kernel has it: class 0 is the background whatever ``background_id`` says; rows beyond ``nms_topk``
+    keep what they held before sorting, with class -1; no suppression where ``nms_threshold`` is not in (0, 1].
+    """
+    batch, count = cls_prob.shape[0], static(cls_prob.shape[2], "the number of anchors")
+    if len(a.variances) != 4:
+        raise Unsupported(f"variances={a.variances} are not four numbers")
+    kind = cls_prob.dtype
+    found = cx.slice(cls_prob, [1], [2**31], [1])
+    score = cx.reduce("ReduceMax", found, [1])
+    label = cx.cast(cx.op("ArgMax", found, axis=1, keepdims=0), kind)
+    valid = cx.op("GreaterOrEqual", score, _number(cx, a.threshold, score))
+    valid = cx.op("And", valid, cx.op("Greater", score, _number(cx, -1, score)))
+    boxes = _decoded(cx, a, cx.reshape(loc_pred, (batch, count, 4)), anchor)
+    parts = [cx.unsqueeze(label, 2), cx.unsqueeze(score, 2), boxes]
+    rows = cx.op("Concat", *parts, axis=2, type=TensorType(kind, (batch, count, 6)))
+    order, present = _survivors_first(cx, valid)
+    none = _number(cx, -1, score)
+    compact = cx.op("Where", cx.unsqueeze(present, 2), _rows(cx, rows, order), none, type=rows.type)
+    if not 0 < a.nms_threshold <= 1:
+        a.ignore("force_suppress", "nms_topk")
+        return compact
+    keys = cx.op("Where", present, cx.squeeze(_columns(cx, compact, 1)[0], 2), _number(cx, -math.inf, score))
+    limit = min(a.nms_topk, count) if a.nms_topk > 0 else count
+    _, best = _top(cx, keys, limit)
+    rows = _rows(cx, compact, best)
+    labels = _columns(cx, rows, 0)[0]
+    candidates = cx.squeeze(cx.op("GreaterOrEqual", labels, _number(cx, 0, rows)), 2)
+    hits = cx.op("And", _union_hits(cx, cx.slice(rows, [2], [6], [2]), a.nms_threshold), _later(cx, limit))
+    if not a.force_suppress:
+        hits = cx.op("And", hits, cx.op("Equal", labels, _flip(cx, labels)))
+    alive = cx.unsqueeze(_greedy(cx, candidates, hits), 2)
+    shown = [cx.op("Where", alive, labels, none), cx.slice(rows, [1], [6], [2])]
+    result = cx.op("Concat", *shown, axis=2, type=rows.type)
+    if limit == count:
+        return result
+    rest = cx.slice(compact, [limit], [count], [1])
+    minus = _full_like(cx, _columns(cx, rest, 0)[0], -1)
+    tail = cx.op("Concat", minus, cx.slice(rest, [1], [6], [2]), axis=2)
+    return cx.op("Concat", result, tail, axis=1, type=TensorType(kind, (batch, count, 6)))
+
+
+def _decoded(cx: Context, a: Attributes, loc: Value, anchor: Value) -> Value:
+    """Corners (B, N, 4) of predictions relative to anchors (1, N, 4) given by corners."""
+    ax, ay, aw, ah = _centers(cx, anchor)
+    px, py, pw, ph = _columns(cx, loc, 0, 1, 2, 3)
+    pairs = []
+    for p, size, center, side, v, v_size in (
+        (px, pw, ax, aw, a.variances[0], a.variances[2]),
+        (py, ph, ay, ah, a.variances[1], a.variances[3]),
+    ):
+        middle = cx.op("Add", cx.op("Mul", cx.op("Mul", p, _number(cx, v, p)), side), center)
+        half = _half(cx, cx.op("Mul", cx.op("Exp", cx.op("Mul", size, _number(cx, v_size, p))), side))
+        pairs.append((cx.op("Sub", middle, half), cx.op("Add", middle, half)))
+    (left, right), (top, bottom) = pairs
+    boxes = cx.op("Concat", left, top, right, bottom, axis=2, type=loc.type)
+    return cx.op("Clip", boxes, _number(cx, 0, boxes), _number(cx, 1, boxes)) if a.clip else boxes
+
+
+def _union_hits(cx: Context, boxes: Value, threshold: float) -> Value:
+    """Whether the intersection over union reaches the threshold (0 for an empty union), as MultiBoxDetection counts."""
+    x1, y1, x2, y2 = _columns(cx, boxes, 0, 1, 2, 3)
+    sides = []
+    for low, high in ((x1, x2), (y1, y2)):
+        start = cx.op("Max", low, _flip(cx, low))
+        sides.append(_zero_floor(cx, cx.op("Sub", cx.op("Min", high, _flip(cx, high)), start)))
+    inter = cx.op("Mul", *sides)
+    area = cx.op("Mul", cx.op("Sub", x2, x1), cx.op("Sub", y2, y1))
+    union = cx.op("Sub", cx.op("Add", area, _flip(cx, area)), inter)
+    reached = cx.op("GreaterOrEqual", cx.op("Div", inter, union), _number(cx, threshold, boxes))
+    return cx.op("And", reached, cx.op("Greater", union, _number(cx, 0, boxes)))
+
+
+@operator("_contrib_MultiBoxPrior")
+def multibox_prior(cx: Context, a: Attributes, data: Value) -> Value:
+    """Anchors (1, H * W * A, 4) as corners, from the size of the data alone: a constant."""
+    height, width = (static(size, "a spatial size (it makes the anchors)") for size in data.shape[2:])
+    sizes, ratios = a.sizes, a.ratios
+    if len(a.steps) != 2 or len(a.offsets) != 2:
+        raise Unsupported(f"steps={a.steps}, offsets={a.offsets}: each needs two numbers")
+    if a.steps[0] * a.steps[1] < 0 or not sizes or not ratios:
+        raise Unsupported(f"MXNet defines no anchors for steps={a.steps}, sizes={sizes}, ratios={ratios}")
+    steps = [step if step > 0 else 1 / size for step, size in zip(a.steps, (height, width))]
+    y = (np.arange(height) + a.offsets[0]) * steps[0]
+    x = (np.arange(width) + a.offsets[1]) * steps[1]
+    shapes = [(size, math.sqrt(ratios[0])) for size in sizes] + [(sizes[0], math.sqrt(ratio)) for ratio in ratios[1:]]
+    half = np.array([(size * height / width * root / 2, size / root / 2) for size, root in shapes])
+    centers = np.stack([*np.meshgrid(x, y)], axis=-1)[:, :, None]
+    anchors = np.concatenate([centers - half, centers + half], axis=-1).reshape(1, -1, 4)
+    return cx.const((np.clip(anchors, 0, 1) if a.clip else anchors).astype(data.dtype))
+
+
+# --- proposals -------------------------------------------------------------------------------------------------------
+
+
+@operator("_contrib_Proposal", "_contrib_MultiProposal")
+def proposal(cx: Context, a: Attributes, cls_prob: Value, bbox_pred: Value, im_info: Value) -> list[Value]:
+    """Regions of a region proposal network: anchors moved, clipped, filtered, sorted, suppressed; (B * post, 5).
+
+    Too few survivors are repeated from the start. Boxes that are too small count with score -1, after all others.
+    """
+    batch = cls_prob.shape[0]
+    kinds = len(a.ratios) * len(a.scales)
+    height, width = (static(size, "a spatial size (it makes the anchors)") for size in cls_prob.shape[2:])
+    if cls_prob.shape[1] != 2 * kinds or bbox_pred.shape[1] != 4 * kinds:
+        raise Unsupported(f"{kinds} anchors need {2 * kinds} scores and {4 * kinds} offsets at each place")
+    count = kinds * height * width
+    pre = min(a.rpn_pre_nms_top_n, count) if a.rpn_pre_nms_top_n > 0 else count
+    post = a.rpn_post_nms_top_n
+    if cls_prob.dtype != np.float32:
+        raise Unsupported(f"its data are {cls_prob.dtype}; MXNet takes float32")
+    order = [0, 2, 3, 1]
+    scores = cx.transpose(cx.slice(cls_prob, [kinds], [2 * kinds], [1]), order)
+    scores = cx.reshape(scores, (batch, count))
+    deltas = cx.transpose(cx.reshape(bbox_pred, (batch, kinds, 4, height, width)), [0, 3, 4, 1, 2])
+    deltas = cx.reshape(deltas, (batch, count, 4))
+    boxes = _moved(cx, a, _shifted_anchors(a, height, width), deltas, im_info)
+    boxes, scores = _filtered(cx, a, boxes, scores, im_info, (height, width, kinds))
+    best, index = _top(cx, scores, pre)
+    ranked = _rows(cx, boxes, index)
+    numbers = cx.op("Not", cx.op("IsNaN", best))
+    kept = _greedy(cx, numbers, cx.op("And", _pixel_hits(cx, ranked, a.threshold), _later(cx, pre)))
+    order_kept, _ = _survivors_first(cx, kept)
+    number = cx.reduce("ReduceSum", cx.cast(kept, np.int64), [1], keepdims=True)
+    places = cx.op("Mod", cx.const(np.arange(post, dtype=np.int64)[None]), cx.op("Min", number, cx.ints(post)))
+    chosen = cx.op("GatherElements", order_kept, places, axis=1, type=TensorType(np.dtype(np.int64), (batch, post)))
+    regions = _rows(cx, ranked, chosen)
+    images = cx.expand(cx.unsqueeze(_batch_numbers(cx, regions), 2), (batch, post, 1))
+    rois = cx.op("Concat", images, regions, axis=2)
+    chosen_scores = cx.op("GatherElements", best, chosen, axis=1)
+    a.ignore("output_score")
+    return [cx.reshape(rois, (batch * post, 5)), cx.reshape(chosen_scores, (batch * post, 1))]
+
+
+def _shifted_anchors(a: Attributes, height: int, width: int) -> np.ndarray:
+    """Anchors (1, H * W * A, 4) in pixels, in single precision as the original has them."""
+    one, half = np.float32(1), np.float32(0.5)
+    side = np.float32(a.feature_stride)
+    middle = half * (side - one)
+    base = []
+    for ratio in np.array(a.ratios, np.float32):
+        for scale in np.array(a.scales, np.float32):
+            root = np.floor(np.sqrt(np.floor(side * side / ratio)) + half)
+            w, h = root * scale, np.floor(root * scale / scale * ratio + half) * scale
+            reach = np.array([w - one, h - one]) * half
+            base.append(np.concatenate([middle - reach, middle + reach]))
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    shifts = np.stack([x, y, x, y], axis=-1)[:, :, None].astype(np.float32) * side
+    return (np.array(base, np.float32) + shifts).reshape(1, -1, 4).astype(np.float32)
+
+
+def _moved(cx: Context, a: Attributes, anchors: np.ndarray, deltas: Value, im_info: Value) -> Value:
+    """The anchors moved by the predictions, and clipped to the image (im_info: height, width, scale)."""
+    first, second = anchors[..., :2], anchors[..., 2:]
+    d1, d2 = (cx.slice(deltas, [i], [i + 2], [2]) for i in (0, 2))
+    if a.iou_loss:
+        low, high = cx.op("Add", cx.const(first), d1), cx.op("Add", cx.const(second), d2)
+    else:
+        side = second - first + np.float32(1)
+        middle = first + np.float32(0.5) * (side - np.float32(1))
+        center = cx.op("Add", cx.op("Mul", d1, cx.const(side)), cx.const(middle))
+        size = cx.op("Mul", cx.op("Exp", d2), cx.const(side))
+        reach = _half(cx, cx.op("Sub", size, _number(cx, 1, size)))
+        low, high = cx.op("Sub", center, reach), cx.op("Add", center, reach)
+    limits = cx.op("Gather", im_info, cx.ints(1, 0), axis=1)
+    limits = cx.unsqueeze(cx.op("Sub", limits, _number(cx, 1, limits)), 1)
+    ends = [_zero_floor(cx, cx.op("Min", v, limits)) for v in (low, high)]
+    return cx.op("Concat", *ends, axis=2, type=deltas.type)
+
+
+def _filtered(
+    cx: Context, a: Attributes, boxes: Value, scores: Value, im_info: Value, grid: tuple[int, int, int]
+) -> tuple[Value, Value]:
+    """Boxes that are too small grow by that much and score -1, as do those outside the image's own cells."""
+    height, width, kinds = grid
+    none = _number(cx, -1, scores)
+    real = cx.op("Floor", cx.op("Div", cx.slice(im_info, [0], [2], [1]), _number(cx, a.feature_stride, scores)))
+    y, x, _ = np.meshgrid(np.arange(height), np.arange(width), np.arange(kinds), indexing="ij")
+    outside = cx.op(
+        "Or",
+        cx.op("GreaterOrEqual", cx.const(y.reshape(1, -1).astype(np.float32)), _columns(cx, real, 0)[0]),
+        cx.op("GreaterOrEqual", cx.const(x.reshape(1, -1).astype(np.float32)), _columns(cx, real, 1)[0]),
+    )
+    scores = cx.op("Where", outside, none, scores, type=scores.type)
+    least = cx.unsqueeze(cx.op("Mul", _columns(cx, im_info, 2)[0], _number(cx, a.rpn_min_size, scores)), 2)
+    low, high = (cx.slice(boxes, [i], [i + 2], [2]) for i in (0, 2))
+    sides = cx.op("Add", cx.op("Sub", high, low), _number(cx, 1, scores))
+    small = cx.op("Less", cx.reduce("ReduceMin", sides, [2], keepdims=True), least)
+    grow = _half(cx, least)
+    wide = cx.op("Concat", cx.op("Sub", low, grow), cx.op("Add", high, grow), axis=2)
+    boxes = cx.op("Where", small, wide, boxes, type=boxes.type)
+    return boxes, cx.op("Where", cx.squeeze(small, 2), none, scores, type=scores.type)
+
+
+def _pixel_hits(cx: Context, boxes: Value, threshold: float) -> Value:
+    """Whether the intersection over union of boxes of whole pixels (a side is last - first + 1) is above it."""
+    x1, y1, x2, y2 = _columns(cx, boxes, 0, 1, 2, 3)
+    one = _number(cx, 1, boxes)
+    sides = []
+    for low, high in ((x1, x2), (y1, y2)):
+        start, end = cx.op("Max", low, _flip(cx, low)), cx.op("Min", high, _flip(cx, high))
+        sides.append(_zero_floor(cx, cx.op("Add", cx.op("Sub", end, start), one)))
+    inter = cx.op("Mul", *sides)
+    spans = [cx.op("Add", cx.op("Sub", high, low), one) for low, high in ((x1, x2), (y1, y2))]
+    area = cx.op("Mul", *spans)
+    union = cx.op("Sub", cx.op("Add", area, _flip(cx, area)), inter)
+    return cx.op("Greater", cx.op("Div", inter, union), _number(cx, threshold, boxes))
+
+
+# --- pooling of regions ----------------------------------------------------------------------------------------------
+
+
+@operator("_contrib_ROIAlign")
+def roi_align(cx: Context, a: Attributes, data: Value, rois: Value) -> Value:
+    """Mean of bilinear samples over the bins of each region; regions are (image, x1, y1, x2, y2) or the box alone."""
+    height, width = a.pooled_size
+    regions: Size = rois.shape[0]
+    if rois.shape[1] == 5:
+        index = cx.cast(cx.squeeze(cx.slice(rois, [0], [1], [1]), 1), np.int64)
+        boxes = cx.slice(rois, [1], [5], [1])
+    else:
+        boxes = rois
+        index = cx.cast(cx.squeeze(_full_like(cx, cx.slice(rois, [0], [1], [1]), 0), 1), np.int64)
+    y = cx.op(
+        "RoiAlign", data, boxes, index, type=TensorType(data.dtype, (regions, data.shape[1], height, width)), mode="avg",
+        output_height=height, output_width=width, sampling_ratio=max(a.sample_ratio, 0), spatial_scale=a.spatial_scale,
+        coordinate_transformation_mode="half_pixel" if a.aligned else "output_half_pixel",
+    )  # fmt: skip
+    if not a.position_sensitive:
+        return y
+    bins = height * width
+    channels = static(data.shape[1], "the number of channels")
+    if channels % bins:
+        raise Unsupported(f"position_sensitive: {channels} channels do not divide into {bins} bins")
+    y = cx.reshape(y, (regions, channels // bins, bins * bins))
+    own = cx.op("Gather", y, cx.const(np.arange(bins) * (bins + 1)), axis=2)
+    return cx.reshape(own, (regions, channels // bins, height, width))
+
+
+@operator("ROIPooling")
+def roi_pooling(cx: Context, a: Attributes, data: Value, rois: Value) -> Value:
+    """Maximum over the bins of each region (image, x1, y1, x2, y2), corners rounded half away from zero."""
+    shape = (rois.shape[0], data.shape[1], *a.pooled_size)
+    pooled, scale = list(a.pooled_size), a.spatial_scale
+    if data.dtype == np.float64:
+        raise Unsupported("float64: the engines pool regions in float32 alone; cast the data")
+    return cx.op("MaxRoiPool", data, rois, type=TensorType(data.dtype, shape), pooled_shape=pooled, spatial_scale=scale)
+
+
+refuse("computes targets for training, which has no place in inference", "_contrib_MultiBoxTarget")
