@@ -14,3 +14,12 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("quick", derandomize=True, deadline=None, database=None, print_blob=True,
                           suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 settings.load_profile("quick")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--isolate", action="store_true", help="run each operator case in a process of its own (slow)")
+
+
+def pytest_configure(config):
+    if config.getoption("--isolate"):
+        os.environ["MXTRT_ISOLATE"] = "1"

@@ -1,0 +1,106 @@
+"""What is known not to work, as data: the checks leave it out, the documentation lists it, and a witness guards it.
+
+A limitation whose witness passes has been fixed: the suite then fails until it is removed here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .case import Case, Tensor
+
+EFFECTS = ("UNSUPPORTED", "LOOSE", "DIFFERENT")
+
+
+@dataclass(frozen=True)
+class Limitation:
+    """One thing that does not work.
+
+    Attributes:
+        operators: the canonical names of the operators it concerns.
+        reason: why, in a sentence that a user understands.
+        effect: UNSUPPORTED (the compiler refuses: the node stays in MXNet), LOOSE (the answer is MXNet's, but not
+            within the error model), DIFFERENT (the answer is another one).
+        matches: whether a case is concerned.
+        witness: a case that fails because of it.
+        engines: the engines it concerns; () is all.
+        precisions: the precisions it concerns; () is all.
+    """
+
+    operators: tuple[str, ...]
+    reason: str
+    effect: str
+    matches: Callable[[Case], bool]
+    witness: Case
+    engines: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ()
+
+    def concerns(self, case: Case, engine: str, precision: str) -> bool:
+        """Whether a case on an engine in a precision is concerned."""
+        return (
+            case.operator in self.operators
+            and (not self.engines or engine in self.engines)
+            and (not self.precisions or precision in self.precisions)
+            and self.matches(case)
+        )
+
+
+FACTORIZED = (
+    "_linalg_det", "_linalg_slogdet", "_linalg_inverse", "_linalg_potrf", "_linalg_potri", "_linalg_trsm",
+    "_npi_cholesky", "_npi_solve",
+)  # fmt: skip
+
+
+def _rows(case: Case) -> int:
+    return next(iter(case.inputs.values())).shape[-1]
+
+
+def _is_singular(case: Case) -> bool:
+    values = case.inputs["A"].values
+    return isinstance(values, np.ndarray) and bool((np.linalg.det(values.astype(np.float64)) == 0).any())
+
+
+LIMITATIONS = [
+    Limitation(
+        FACTORIZED,
+        "factorizations of matrices with more than 16 rows are not written out as ONNX",
+        "UNSUPPORTED",
+        lambda case: _rows(case) > 16,
+        Case("_linalg_inverse", {}, {"A": Tensor((17, 17), values=np.eye(17))}),
+    ),
+    Limitation(
+        ("_linalg_det", "_linalg_slogdet"),
+        "the determinant of a matrix without rows is 0 in MXNet and 1 in mathematics",
+        "UNSUPPORTED",
+        lambda case: 0 in case.inputs["A"].shape,
+        Case("_linalg_det", {}, {"A": Tensor((0, 0))}, np_shape=True),
+    ),
+    Limitation(
+        ("_linalg_inverse",),
+        "MXNet raises an error on the inverse of a singular matrix; the compiled model answers with NaN or infinity",
+        "DIFFERENT",
+        _is_singular,
+        Case("_linalg_inverse", {}, {"A": Tensor((2, 2), values=np.ones((2, 2)))}),
+    ),
+]
+
+
+def all_limitations() -> list[Limitation]:
+    """Those of this module, and the lists ``LIMITATIONS`` of the families' modules."""
+    package = importlib.import_module(__package__)
+    found: list[Limitation] = []
+    for item in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
+        if not item.name.startswith("test_"):
+            module = importlib.import_module(f"{__package__}.{item.name}")
+            found += [limit for limit in getattr(module, "LIMITATIONS", []) if limit not in found]
+    return found
+
+
+def limitation_of(case: Case, engine: str, precision: str) -> Limitation | None:
+    """The first limitation that concerns a case."""
+    return next((limit for limit in all_limitations() if limit.concerns(case, engine, precision)), None)

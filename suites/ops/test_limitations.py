@@ -1,0 +1,37 @@
+"""Each limitation is still there: its witness fails. One that passes has been fixed, and fails the suite."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.operators.schema import schemas
+
+from .check import check
+from .limitations import EFFECTS, Limitation, all_limitations
+from .reference import MXNetRefuses
+
+LIMITATIONS = all_limitations()
+FAILURES = {"UNSUPPORTED": HarnessError, "LOOSE": AssertionError, "DIFFERENT": (AssertionError, MXNetRefuses)}
+
+
+def _marked(limit: Limitation) -> object:
+    mark = pytest.mark.xfail(strict=True, raises=FAILURES[limit.effect], reason=limit.reason)
+    return pytest.param(limit, marks=mark)
+
+
+@pytest.mark.parametrize("limit", [_marked(limit) for limit in LIMITATIONS], ids=range(len(LIMITATIONS)))
+def test_witness(limit: Limitation) -> None:
+    engine, precision = (limit.engines or ("onnxruntime",))[0], (limit.precisions or ("fp32",))[0]
+    if engine != "onnxruntime":
+        pytest.skip(f"{engine} runs in the suites of that engine")
+    check(limit.witness, engine, precision, limited=False)
+
+
+@pytest.mark.parametrize("limit", LIMITATIONS, ids=range(len(LIMITATIONS)))
+def test_limitation_is_complete(limit: Limitation) -> None:
+    assert limit.effect in EFFECTS
+    assert limit.reason.strip()
+    assert set(limit.operators) <= set(schemas())
+    engine, precision = (limit.engines or ("onnxruntime",))[0], (limit.precisions or ("fp32",))[0]
+    assert limit.concerns(limit.witness, engine, precision)
