@@ -303,7 +303,7 @@ def _link(
         else:
             model = _onnx_model(place / entry["model"], document["files"])
             model = _converted(model, document["precision"], wanted, library.narrow_types)
-            request = BuildRequest(f"segment{number}", model, profile, settings, None)
+            request = BuildRequest(f"segment{number}", model, profile, settings, None, wanted)
             session = _session(request, library, place / entry["plan"] if same and "plan" in entry else None)
         steps.append(Step(session, *(tuple(entry[key]) for key in ("reads", "writes", "last_use"))))
         models.append(model)

@@ -269,7 +269,9 @@ class _Requests:
 
     def build(self, name: str, model: ir.Model, samples: Samples | None) -> tuple[Session, ir.Model]:
         converted = convert(model, replace(self.conversion, samples=samples))
-        request = BuildRequest(name, converted, self.profile, self.options, self.cache_dir)
+        request = BuildRequest(
+            name, converted, self.profile, self.options, self.cache_dir, self.conversion.precision
+        )
         return self.library.build(request), converted
 
 

@@ -42,6 +42,11 @@ class Program:
     steps: tuple[Step, ...]
     outputs: tuple[int, ...]
 
+    def takes_device_array(self, slot: int) -> bool:
+        """Whether everything that reads an input can read it on a GPU."""
+        readers = [step.session for step in self.steps if slot in step.reads]
+        return slot not in self.outputs and all(getattr(s, "accepts_device_arrays", False) for s in readers)
+
     def run(self, inputs: Sequence[Any]) -> list[Array]:
         """Fresh arrays, one per output."""
         if len(self.steps) == 1 and self.outputs == self.steps[0].writes and self.steps[0].reads == tuple(range(self.inputs)):

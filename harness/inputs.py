@@ -84,9 +84,16 @@ def check_array(name: str, value: Any, spec: Input) -> npt.NDArray[Any]:
             f"input {name!r}: the type is {array.dtype}, compiled for {spec.dtype.name}; "
             f"convert it with .astype({spec.dtype.name!r}), or compile with harness.Input(shape, {array.dtype.name!r})"
         )
-    if len(array.shape) != len(spec.shape):
-        raise InputError(f"input {name!r}: the shape is {array.shape}, compiled for {spec}")
-    for axis, (size, wanted) in enumerate(zip(array.shape, spec.shape)):
+    check_shape(name, array.shape, spec)
+    return array
+
+
+def check_shape(name: str, shape: Sequence[int], spec: Input) -> None:
+    """InputError unless the model was compiled for this shape."""
+    shape = tuple(shape)
+    if len(shape) != len(spec.shape):
+        raise InputError(f"input {name!r}: the shape is {shape}, compiled for {spec}")
+    for axis, (size, wanted) in enumerate(zip(shape, spec.shape)):
         if isinstance(wanted, tuple):
             if not wanted[0] <= size <= wanted[2]:
                 raise InputError(
@@ -95,10 +102,9 @@ def check_array(name: str, value: Any, spec: Input) -> npt.NDArray[Any]:
                 )
         elif size != wanted:
             raise InputError(
-                f"input {name!r}: the shape is {array.shape}, compiled for {spec}; axis {axis} has size {size}, "
+                f"input {name!r}: the shape is {shape}, compiled for {spec}; axis {axis} has size {size}, "
                 f"not {wanted}: compile with (min, opt, max) for a size that varies"
             )
-    return array
 
 
 def to_numpy(name: str, value: Any) -> npt.NDArray[Any]:

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from .engines.base import Profile
+from .engines.memory import is_device_array
 from .errors import Blocked, InputError
 from .executor import Program
-from .inputs import Input, check_array
+from .inputs import Input, check_array, check_shape
 
 Array = npt.NDArray[Any]
 
@@ -71,6 +72,7 @@ class Model:
         self.fallbacks = list(fallbacks)
         self.plan = plan
         self._program = program
+        self._in_place = {name for slot, name in enumerate(inputs) if program.takes_device_array(slot)}
         self._expected = [(name, spec, spec.dtype, spec.shape) for name, spec in inputs.items()]
 
     def __call__(self, **inputs: Any) -> list[Array]:
@@ -90,12 +92,19 @@ class Model:
             if type(value) is not np.ndarray or value.dtype != dtype or value.shape != shape:
                 if name not in inputs:
                     raise InputError(f"input {name!r} is missing; the model takes {self._signature()}")
-                value = check_array(name, value, spec)
+                value = self._check(name, value, spec)
             arrays.append(value)
         if len(inputs) != len(arrays):
             unknown = ", ".join(repr(name) for name in inputs if name not in self.inputs)
             raise InputError(f"{unknown} is not an input; the model takes {self._signature()}")
         return self._program.run(arrays)
+
+    def _check(self, name: str, value: Any, spec: Input) -> Any:
+        """The value as NumPy array; or itself, where it lies on a GPU and everything that reads it takes it there."""
+        if name in self._in_place and is_device_array(value):
+            check_shape(name, value.shape, spec)
+            return value
+        return check_array(name, value, spec)
 
     def _signature(self) -> str:
         return ", ".join(f"{name}: {spec}" for name, spec in self.inputs.items()) or "no inputs"

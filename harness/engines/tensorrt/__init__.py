@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from . import options as opts
 from .build import Recipe, Refusal
 from .check import check_model
 from .library import Library, Log
-from .profiles import Ranges, make_profiles
+from .profiles import make_profiles
 from .refit import refit, split_weights
-from .session import TensorRTSession, open_plan
+from .session import Pending, TensorRTSession, open_plan
 
-__all__ = ["Refusal", "TensorRTEngine", "TensorRTSession", "check_model", "create"]
+__all__ = ["Pending", "Refusal", "TensorRTEngine", "TensorRTSession", "check_model", "create"]
+
+_MAGIC = b"mxtrt-plan-1 "
 
 
 def create(name: str) -> TensorRTEngine:
@@ -36,8 +39,29 @@ def create(name: str) -> TensorRTEngine:
     return TensorRTEngine(libraries.find(name), cuda)
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One build: the recipe, where, and the key under which its plan is kept.
+
+    Attributes:
+        refittable: the plan takes other parameters, so they are not in its key.
+    """
+
+    recipe: Recipe
+    cuda: memory.Cuda
+    cache: plan_cache.PlanCache
+    fields: Mapping[str, Any]
+    refittable: bool
+
+    @property
+    def key(self) -> str:
+        return plan_cache.key_of(self.fields)
+
+
 class TensorRTEngine:
     """See :class:`~harness.engines.base.Engine`."""
+
+    narrow_types = ("fp16", "bf16")
 
     def __init__(self, library: Library, cuda: memory.Cuda) -> None:
         reason = capability.refuse_device(library.is_rtx, cuda.device.compute_capability)
@@ -48,53 +72,59 @@ class TensorRTEngine:
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         opts.check(options, self.name)
-        if self.library.is_rtx:
-            for name in capability.RTX_LACKS:
-                if options.get(name):
-                    raise OptionError(f"{name}: {self.library.label} does not do it ({capability.RTX_LACKS[name]})")
+        for name, reason in capability.RTX_LACKS.items() if self.library.is_rtx else ():
+            if opts.value_of(options, name) != opts.OPTIONS[name].default:
+                raise OptionError(f"{name}: {self.library.label} does not do it: {reason}")
 
     def refuse(self, fragment: Fragment) -> str | None:
         return capability.refuse(fragment, self.library)
 
     def build(self, request: BuildRequest) -> Session:
-        cuda = self._device(request.options)
-        cuda.use()
-        profiles = make_profiles(
-            request.model,
-            request.profile,
-            opts.value_of(request.options, "profiles"),
-            opts.value_of(request.options, "unknown_sizes"),
-        )
-        cache = plan_cache.PlanCache(request.cache_dir)
-        recipe = self._recipe(request, profiles, cuda, cache)
-        refittable = opts.value_of(request.options, "refit") or opts.value_of(request.options, "strip")
-        found = self._plan(recipe, cuda, cache, refittable)
-        session = self._open(recipe, cuda, found, refittable)
+        order = self._order(request)
+        found = self._plan(order)
+        session = self._open(order, found)
         if session is None and found.outcome == "hit":  # whole, and yet of no use: it is built anew
-            cache.remove(plan_cache.key_of(self.key_fields(recipe, cuda, refittable)))
-            session = self._open(recipe, cuda, self._plan(recipe, cuda, cache, refittable), refittable)
+            order.cache.remove(order.key)
+            session = self._open(order, self._plan(order))
         if session is None:
+            device = order.cuda.device
             raise BuildError(
-                f"{self.library.label} built part {request.name} and cannot load its own plan on {cuda.device.name}; "
-                f"check that the driver ({cuda.device.driver}) is new enough, or use engine='onnxruntime'"
+                f"{self.library.label} built part {request.name} and cannot load its own plan on {device.name}; check "
+                f"that the driver (CUDA {device.driver}) is new enough, or use engine='onnxruntime'"
             )
         return session
 
-    def _device(self, options: Mapping[str, Any]) -> memory.Cuda:
-        ordinal = opts.value_of(options, "device")
-        return self.cuda if ordinal == self.cuda.device.ordinal else libraries.open_device(ordinal)
+    def load_plan(self, request: BuildRequest, data: bytes) -> Session | None:
+        """A session of what ``plan_bytes`` gave, or None if it is not the plan of this request on this GPU."""
+        order = self._order(request)
+        head = _MAGIC + order.key.encode()
+        if not data.startswith(head):
+            return None
+        return self._open(order, plan_cache.Found(memoryview(data)[len(head) :], {}, "hit"))
 
-    def _recipe(
-        self, request: BuildRequest, profiles: Sequence[Ranges], cuda: memory.Cuda, cache: plan_cache.PlanCache
-    ) -> Recipe:
-        choice = opts.value_of(request.options, "timing_cache")
-        timing = None
-        if choice and not self.library.is_rtx:  # RTX ignores it
-            timing = cache.timing_path(self._platform(cuda)) if choice is True else Path(choice)
-        return Recipe(request.name, request.model, profiles, request.options, request.precision, timing)
+    # --- what is built -----------------------------------------------------------------------------------------------
 
-    def _platform(self, cuda: memory.Cuda) -> dict[str, Any]:
-        device = cuda.device
+    def _order(self, request: BuildRequest) -> Order:
+        ordinal = opts.value_of(request.options, "device")
+        cuda = self.cuda if ordinal == self.cuda.device.ordinal else libraries.open_device(ordinal)
+        cuda.use()
+        cache = plan_cache.PlanCache(request.cache_dir)
+        further, unknown = (opts.value_of(request.options, name) for name in ("profiles", "unknown_sizes"))
+        profiles = make_profiles(request.model, request.profile, further, unknown)
+        timing = self._timing_path(request.options, cuda, cache)
+        recipe = Recipe(request.name, request.model, profiles, request.options, request.precision, timing)
+        refittable = bool(opts.value_of(request.options, "refit") or opts.value_of(request.options, "strip"))
+        return Order(recipe, cuda, cache, self.key_fields(recipe, cuda.device, refittable), refittable)
+
+    def _timing_path(
+        self, options: Mapping[str, Any], cuda: memory.Cuda, cache: plan_cache.PlanCache
+    ) -> Path | None:
+        choice = opts.value_of(options, "timing_cache")
+        if not choice or self.library.is_rtx:  # RTX ignores it
+            return None
+        return cache.timing_path(self._platform(cuda.device)) if choice is True else Path(choice)
+
+    def _platform(self, device: memory.Device) -> dict[str, Any]:
         return {
             "flavour": "rtx" if self.library.is_rtx else "standard",
             "version": self.library.version,
@@ -105,12 +135,12 @@ class TensorRTEngine:
             "driver": device.driver,
         }
 
-    def key_fields(self, recipe: Recipe, cuda: memory.Cuda, refittable: bool = False) -> dict[str, Any]:
+    def key_fields(self, recipe: Recipe, device: memory.Device, refittable: bool = False) -> dict[str, Any]:
         """Everything that could change the plan, by name. A refittable plan does not depend on its parameters."""
         fixed = split_weights(recipe.model)[0] if refittable else None
         plugins = opts.value_of(recipe.options, "plugins")
         return {
-            **self._platform(cuda),
+            **self._platform(device),
             "structure": plan_cache.structure_digest(recipe.model),
             "weights": plan_cache.weights_digest(recipe.model, fixed),
             "profiles": [{name: [list(r) for r in ranges] for name, ranges in p.items()} for p in recipe.profiles],
@@ -120,29 +150,27 @@ class TensorRTEngine:
             "plugins": sorted(plan_cache.file_digest(path) for path in plugins),
         }
 
-    def _plan(
-        self, recipe: Recipe, cuda: memory.Cuda, cache: plan_cache.PlanCache, refittable: bool
-    ) -> plan_cache.Found:
+    def _plan(self, order: Order) -> plan_cache.Found:
         def build() -> tuple[Any, dict[str, Any]]:
-            cuda.use()
-            plan, notes = building.build(self.library, recipe)
-            return plan, {**notes, "weights": plan_cache.weights_digest(recipe.model)}
+            order.cuda.use()
+            plan, notes = building.build(self.library, order.recipe)
+            if order.refittable:
+                notes["weights"] = plan_cache.weights_digest(order.recipe.model)
+            return plan, notes
 
-        if not opts.value_of(recipe.options, "plan_cache"):
+        if not opts.value_of(order.recipe.options, "plan_cache"):
             plan, notes = build()
             return plan_cache.Found(plan, {"notes": notes}, "built, not kept: plan_cache=False")
-        return cache.find_or_build(self.key_fields(recipe, cuda, refittable), build)
+        return order.cache.find_or_build(order.fields, build)
 
-    def _open(
-        self, recipe: Recipe, cuda: memory.Cuda, found: plan_cache.Found, refittable: bool
-    ) -> TensorRTSession | None:
+    def _open(self, order: Order, found: plan_cache.Found) -> TensorRTSession | None:
         """A session of a plan; None if the library refuses the plan, or the parameters that a found one lacks."""
-        log = Log(self.library)
-        runtime, engine = open_plan(self.library, cuda, found.plan, log, recipe.options)
+        recipe, log = order.recipe, Log(self.library)
+        runtime, engine = open_plan(self.library, order.cuda, found.plan, log, recipe.options)
         if engine is None:
             return None
         hit = found.outcome == "hit"
-        if opts.value_of(recipe.options, "strip") or (refittable and hit and self._has_other_weights(recipe, found)):
+        if opts.value_of(recipe.options, "strip") or (hit and order.refittable and _has_other_weights(recipe, found)):
             try:
                 refit(self.library, engine, recipe.model, log, recipe.name)
             except BuildError:
@@ -150,13 +178,20 @@ class TensorRTEngine:
                     raise
                 return None
         graph = recipe.model.graph
-        names = [str(v.name) for v in graph.inputs], [str(v.name) for v in graph.outputs]
-        nodes = [str(node.name) for node in graph]
         return TensorRTSession(
-            self.library, cuda, engine, recipe.name, names, recipe.profiles, recipe.options, log,
-            found.outcome, nodes, (runtime, found.plan),
-        )  # fmt: skip
+            self.library,
+            order.cuda,
+            engine,
+            recipe.name,
+            ([str(value.name) for value in graph.inputs], [str(value.name) for value in graph.outputs]),
+            recipe.profiles,
+            recipe.options,
+            log,
+            found.outcome,
+            [str(node.name) for node in graph],
+            (runtime, found.plan, _MAGIC + order.key.encode()),
+        )
 
-    def _has_other_weights(self, recipe: Recipe, found: plan_cache.Found) -> bool:
-        return bool(found.manifest.get("notes", {}).get("weights") != plan_cache.weights_digest(recipe.model))
 
+def _has_other_weights(recipe: Recipe, found: plan_cache.Found) -> bool:
+    return bool(found.manifest.get("notes", {}).get("weights") != plan_cache.weights_digest(recipe.model))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import math
-from collections.abc import Mapping, Sequence
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -28,7 +31,7 @@ def make_profiles(
         OptionError: a further profile names an input or axis that is not dynamic, or leaves the whole range.
     """
     inputs = {str(value.name): list(value.shape or ()) for value in model.graph.inputs}
-    whole = {name: _ranges(name, shape, profile.get(name, {}), unknown) for name, shape in inputs.items()}
+    whole = {name: _ranges(name, shape, profile, unknown) for name, shape in inputs.items()}
     if all(low == high for ranges in whole.values() for low, _, high in ranges):
         return []
     for further in extra:
@@ -36,14 +39,20 @@ def make_profiles(
     return [whole, *(_narrowed(whole, further) for further in extra if any(name in whole for name in further))]
 
 
-def _ranges(name: str, shape: Sequence[Any], given: Mapping[int, Range], unknown: Range | None) -> tuple[Range, ...]:
-    result = []
+def _ranges(
+    name: str, shape: Sequence[Any], profile: Mapping[str, Mapping[int, Range]], unknown: Range | None
+) -> tuple[Range, ...]:
+    given = profile.get(name, {})
+    known = {f"{source}_{axis}": sizes for source, axes in profile.items() for axis, sizes in axes.items()}
+    result: list[Range] = []
     for axis, size in enumerate(shape):
         if isinstance(size, int):
             result.append((size, size, size))
         elif axis in given:
             low, best, high = given[axis]
             result.append((low, best, high))
+        elif (derived := _derived(str(size), known)) is not None:
+            result.append(derived)
         elif unknown is not None:
             result.append((unknown[0], unknown[1], unknown[2]))
         else:
@@ -52,6 +61,36 @@ def _ranges(name: str, shape: Sequence[Any], given: Mapping[int, Range], unknown
                 f"give unknown_sizes=(min, opt, max)"
             )
     return tuple(result)
+
+
+def _derived(text: str, known: Mapping[str, Range]) -> Range | None:
+    """The range of a size that follows from the inputs': their names stand in its text, as ``INPUT_AXIS``."""
+    found = []
+    for which in range(3):
+        formula = text
+        for name in sorted(known, key=len, reverse=True):
+            formula = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", f"({known[name][which]})", formula)
+        try:
+            found.append(_calculate(ast.parse(formula, mode="eval").body))
+        except (SyntaxError, ValueError, ZeroDivisionError):
+            return None
+    low, best, high = found
+    return (low, best, high) if 0 <= low <= best <= high else None
+
+
+_ARITHMETIC: dict[type, Callable[[int, int], int]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
+}  # fmt: skip
+
+
+def _calculate(node: ast.AST) -> int:
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        return node.value
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_calculate(node.operand)
+    if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        return _ARITHMETIC[type(node.op)](_calculate(node.left), _calculate(node.right))
+    raise ValueError("not arithmetic")
 
 
 def _check(further: Mapping[str, Mapping[int, Any]], whole: Ranges, inputs: Mapping[str, Sequence[Any]]) -> None:

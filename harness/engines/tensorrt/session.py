@@ -107,7 +107,7 @@ class TensorRTSession:
         log: where the library reports to.
         outcome: how the plan was come by, as the plan cache says it.
         nodes: the ONNX nodes' names, by which layers are traced back.
-        keep: what the engine reads from: the runtime, the plan's bytes.
+        keep: what the engine reads from: the runtime and the plan; and what ``plan_bytes`` puts before the plan.
     """
 
     accepts_device_arrays = True
@@ -124,7 +124,7 @@ class TensorRTSession:
         log: Log,
         outcome: str = "",
         nodes: Sequence[str] = (),
-        keep: Any = None,
+        keep: tuple[Any, Any, bytes] = (None, b"", b""),
     ) -> None:
         self.library, self.cuda, self.engine, self.name = library, cuda, engine, name
         self.profiles, self.log, self.outcome = list(profiles), log, outcome
@@ -252,6 +252,11 @@ class TensorRTSession:
         with self._guard(), self._lane(inputs) as lane:
             return layer_times(lane.measure(inputs, runs), runs, self._nodes)
 
+    def plan_bytes(self) -> bytes:
+        """The plan with the key of what it was built from: what the engine's ``load_plan`` takes."""
+        _, plan, head = self._keep
+        return head + bytes(plan)
+
     @property
     def device_memory(self) -> int:
         """Bytes of GPU memory that one context needs for activations."""
@@ -267,7 +272,7 @@ class TensorRTSession:
             for lane in self._lanes:
                 lane.release()
             self._lanes, self._free = [], []
-            self.engine = self._keep = None
+            self.engine, self._keep = None, (None, b"", b"")
 
 
 def _memory_size(engine: Any) -> int:
