@@ -26,7 +26,7 @@ def node_of(case: Case) -> Node:
     return Node("op", case.operator, (), dict(case.attributes))
 
 
-IN_PLACE = ("_npi_boolean_mask_assign_scalar", "_npi_boolean_mask_assign_tensor")
+IN_PLACE = ("_npi_boolean_mask_assign_scalar", "_npi_boolean_mask_assign_tensor", "_scatter_set_nd")
 
 
 def _callable(case: Case, symbol: Any) -> Callable[..., Any]:
