@@ -32,6 +32,8 @@ _LEVELS = {
 _INLINE_LIMIT = 1 << 30  # protobuf ends at 2 GB; constants beyond this go to a file
 _PREPACK_LIMIT = 256 << 20  # prepacking keeps a second copy of matrix weights; 15 % faster, not worth it beyond this
 
+_OPEN = 2**31 - 1  # the last version of a kernel that has none
+
 # ONNX Runtime runs float16 nodes for which it has no kernel in float32, with casts that it inserts itself.
 _RUNS_AS = {"tensor(float16)": "tensor(float)"}
 
@@ -190,7 +192,9 @@ def _has_kernel(op_type: str, inputs: tuple[str | None, ...], outputs: tuple[str
         return True  # ONNX Runtime expands what it has no kernel for
     bound = _bind(schema.inputs, inputs) + _bind(schema.outputs, outputs)
     for first, last, constraints in _kernels().get(op_type, ()):
-        if first <= schema.since_version <= last and all(
+        # a kernel without a last version serves only the version it was written for
+        serves = first == schema.since_version or (first <= schema.since_version <= last and last != _OPEN)
+        if serves and all(
             kind in constraints[name] or _RUNS_AS.get(kind) in constraints[name]
             for name, kind in bound
             if name in constraints

@@ -384,7 +384,7 @@ class Context:
     def _infer(self, node: onnx.NodeProto, inputs: Sequence[Value]) -> list[TensorType]:
         known = {value.name: value.proto for value in inputs}
         data = {
-            value.name: onnx.numpy_helper.from_array(np.ascontiguousarray(value.const), value.name)
+            value.name: onnx.numpy_helper.from_array(np.asarray(value.const, order="C"), value.name)
             for value in inputs
             if value.const is not None and value.const.size <= _INFERENCE_DATA_LIMIT
         }

@@ -8,10 +8,11 @@ steps the first k decisions are final, so it is exact. Sizes stay static, as MXN
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from ..dims import Size, is_static, product
+from ..dims import is_static, product
 from ..graph import TensorType
 from .context import Context, Value, static
 from .registry import Unsupported, operator, refuse
@@ -66,21 +67,19 @@ def _area(cx: Context, boxes: Value, center: bool) -> Value:
     return cx.op("Mul", _zero_floor(cx, width), _zero_floor(cx, height))
 
 
-def _overlaps(cx: Context, left: Value, right: Value, center: bool) -> tuple[Value, Value]:
-    """Intersection and intersection over union of (..., N, 4) with (..., M, 4): each (..., N, M)."""
-    lows, highs = [], []
-    for boxes, turn in ((left, False), (right, True)):
-        x1, y1, x2, y2 = (_flip(cx, v) if turn else v for v in _corners(cx, boxes, center))
-        lows.append((x1, y1))
-        highs.append((x2, y2))
+def _overlaps(cx: Context, left: Sequence[Value], right: Sequence[Value]) -> tuple[Value, Value]:
+    """Intersection and intersection over union of boxes given as left, top, right, bottom and area, broadcast."""
     sides = []
-    for axis in range(2):
-        low = cx.op("Max", lows[0][axis], lows[1][axis])
-        high = cx.op("Min", highs[0][axis], highs[1][axis])
-        sides.append(_zero_floor(cx, cx.op("Sub", high, low)))
+    for low, high in ((0, 2), (1, 3)):
+        start, end = cx.op("Max", left[low], right[low]), cx.op("Min", left[high], right[high])
+        sides.append(_zero_floor(cx, cx.op("Sub", end, start)))
     inter = cx.op("Mul", *sides)
-    total = cx.op("Add", _area(cx, left, center), _flip(cx, _area(cx, right, center)))
-    return inter, cx.op("Div", inter, cx.op("Sub", total, inter))
+    return inter, cx.op("Div", inter, cx.op("Sub", cx.op("Add", left[4], right[4]), inter))
+
+
+def _described(cx: Context, boxes: Value, center: bool) -> list[Value]:
+    """left, top, right, bottom and area of boxes (..., 4), each (..., 1)."""
+    return [*_corners(cx, boxes, center), _area(cx, boxes, center)]
 
 
 def _later(cx: Context, count: int) -> Value:
@@ -148,11 +147,12 @@ def _filled_up(cx: Context, x: Value, rows: int) -> Value:
 def box_iou(cx: Context, a: Attributes, lhs: Value, rhs: Value) -> Value:
     """Intersection over union of every pair of boxes; 0 where they do not meet."""
     center = a.format == "center"
-    left = cx.reshape(lhs, (product(lhs.shape[:-1]), 4))
-    right = cx.reshape(rhs, (product(rhs.shape[:-1]), 4))
-    inter, ratio = _overlaps(cx, left, right, center)
+    left = [cx.unsqueeze(v, *range(lhs.rank, lhs.rank + rhs.rank - 2)) for v in _described(cx, lhs, center)]
+    right = [cx.squeeze(v, -1) for v in _described(cx, rhs, center)]
+    inter, ratio = _overlaps(cx, left, right)
     apart = cx.op("LessOrEqual", inter, _number(cx, 0, inter))
-    return cx.reshape(cx.op("Where", apart, _number(cx, 0, inter), ratio), (*lhs.shape[:-1], *rhs.shape[:-1]))
+    kind = TensorType(lhs.dtype, (*lhs.shape[:-1], *rhs.shape[:-1]))
+    return cx.op("Where", apart, _number(cx, 0, inter), ratio, type=kind)
 
 
 @operator("_contrib_box_decode")
@@ -262,7 +262,7 @@ def box_nms(cx: Context, a: Attributes, data: Value) -> list[Value]:
     if limit < 1:
         a.ignore("overlap_thresh", "valid_thresh", "score_index", "background_id", "force_suppress", "in_format", "out_format")
         size = static(batch, "the number of batches (with topk=0)") * count
-        return [data, cx.const(np.arange(size).reshape(*data.shape[:-1], 1), data.dtype)]
+        return [cx.op("Identity", data), cx.const(np.arange(size).reshape(*data.shape[:-1], 1), data.dtype)]
     score = cx.squeeze(_columns(cx, x, a.score_index)[0], 2)
     valid = cx.op("Greater", score, _number(cx, a.valid_thresh, x))
     if classes >= 0:
@@ -276,7 +276,8 @@ def box_nms(cx: Context, a: Attributes, data: Value) -> list[Value]:
     rows = _rows(cx, x, index)
     candidates = cx.op("Greater", values, _number(cx, -math.inf, x))
     boxes = cx.slice(rows, [first], [first + 4], [2])
-    _, ratio = _overlaps(cx, boxes, boxes, a.in_format == "center")
+    described = _described(cx, boxes, a.in_format == "center")
+    _, ratio = _overlaps(cx, described, [_flip(cx, v) for v in described])
     hits = cx.op("And", cx.op("Greater", ratio, _number(cx, a.overlap_thresh, x)), _later(cx, limit))
     if classes >= 0 and not a.force_suppress:
         column = _columns(cx, rows, classes)[0]
@@ -537,41 +538,199 @@ def _pixel_hits(cx: Context, boxes: Value, threshold: float) -> Value:
 # --- pooling of regions ----------------------------------------------------------------------------------------------
 
 
+def _axis_of_region(cx: Context, boxes: Value, low: int, scale: float, offset: float) -> tuple[Value, Value]:
+    """First and last coordinate (R, 1) of regions (R, 4) along one axis, in cells."""
+    ends = []
+    for column in (low, low + 2):
+        end = cx.op("Mul", _columns(cx, boxes, column)[0], _number(cx, scale, boxes))
+        ends.append(cx.op("Sub", end, _number(cx, offset, boxes)) if offset else end)
+    return ends[0], ends[1]
+
+
+def _sampling_matrix(
+    cx: Context, ends: tuple[Value, Value], bins: int, size: int, samples: int, least: float
+) -> Value:
+    """(R, bins, size): how much each cell of an axis counts in each bin: the mean of its bilinear samples.
+
+    With ``samples`` <= 0 a bin takes one sample per cell it spans, rounded up: a Loop with that many steps at most.
+    """
+    start, end = ends
+    span = cx.op("Max", cx.op("Sub", end, start), _number(cx, least, start)) if least else cx.op("Sub", end, start)
+    width = cx.op("Div", span, _number(cx, bins, span))
+    starts = cx.op("Add", cx.op("Mul", width, cx.const(np.arange(bins)[None], span.dtype)), start)
+    kind = TensorType(span.dtype, (start.shape[0], bins, size))
+
+    def tents(position: Value) -> Value:
+        """(R, bins, 1) to the weights of the cells; beyond one cell outside nothing counts."""
+        inside = cx.op("And",
+            cx.op("GreaterOrEqual", position, _number(cx, -1, span)), cx.op("LessOrEqual", position, _number(cx, size, span)))  # fmt: skip
+        clamped = cx.op("Clip", position, _number(cx, 0, span), _number(cx, size - 1, span))
+        far = cx.op("Abs", cx.op("Sub", clamped, cx.const(np.arange(size)[None, None], span.dtype)))
+        weight = _zero_floor(cx, cx.op("Sub", _number(cx, 1, span), far))
+        return cx.op("Where", inside, weight, _number(cx, 0, span), type=kind)
+
+    if samples > 0:
+        total: Value | None = None
+        for i in range(samples):
+            step = cx.op("Mul", width, _number(cx, (i + 0.5) / samples, span))
+            part = tents(cx.unsqueeze(cx.op("Add", starts, step), 2))
+            total = part if total is None else cx.op("Add", total, part, type=kind)
+        assert total is not None
+        return cx.op("Div", total, _number(cx, samples, span)) if samples > 1 else total
+    counts = cx.op("Ceil", width)
+    flag, index = TensorType(np.dtype(bool), ()), TensorType(np.dtype(np.int64), ())
+
+    def body(number: Value, going: Value, total: Value) -> list[Value]:
+        i = cx.cast(number, span.dtype)
+        step = cx.op("Div", cx.op("Mul", cx.op("Add", i, _number(cx, 0.5, span)), width), counts)
+        part = tents(cx.unsqueeze(cx.op("Add", starts, step), 2))
+        used = cx.unsqueeze(cx.op("Less", i, counts), 2)
+        part = cx.op("Where", used, part, _number(cx, 0, span), type=kind)
+        return [going, cx.op("Add", total, part, type=kind)]
+
+    graph, _ = cx.subgraph("samples", [index, flag, kind], body)
+    steps = cx.cast(cx.reduce("ReduceMax", counts, [0, 1]), np.int64)
+    begin = _full_like(cx, Value("", kind), 0) if kind.is_static else cx.op("Mul", tents(cx.unsqueeze(starts, 2)), _number(cx, 0, span))
+    total = cx.op("Loop", steps, cx.const(True), begin, type=kind, body=graph)
+    return cx.op("Div", total, cx.unsqueeze(counts, 2), type=kind)
+
+
+def _pooled(cx: Context, data: Value, rois: Value, rows: Value, cols: Value) -> Value:
+    """Weighted sums over rows (R, P, H) and columns (R, Q, W) of each region's own image: (R, C, P, Q)."""
+    batch, channels, height, width = data.shape
+    regions, bins_y, bins_x = rois.shape[0], rows.shape[1], cols.shape[1]
+    if batch != 1:  # rows of all images under each other; those of other images count nothing
+        numbers = cx.op("Floor", _columns(cx, rois, 0)[0])
+        own = cx.op("Equal", numbers, cx.transpose(_batch_numbers(cx, data), [1, 0]))
+        own = cx.unsqueeze(cx.cast(own, data.dtype), 1, 3)
+        rows = cx.op("Mul", cx.unsqueeze(rows, 2), own, type=TensorType(data.dtype, (regions, bins_y, batch, height)))
+    stacked = cx.reshape(rows, (regions * bins_y, batch * height))
+    planes = cx.reshape(cx.transpose(data, [1, 0, 2, 3]), (channels, batch * height, width))
+    lines = cx.op("MatMul", stacked, planes, type=TensorType(data.dtype, (channels, regions * bins_y, width)))
+    lines = cx.transpose(cx.reshape(lines, (channels, regions, bins_y, width)), [1, 0, 2, 3])
+    lines = cx.reshape(lines, (regions, channels * bins_y, width))
+    out = cx.op("MatMul", lines, _flip(cx, cols), type=TensorType(data.dtype, (regions, channels * bins_y, bins_x)))
+    return cx.reshape(out, (regions, channels, bins_y, bins_x))
+
+
 @operator("_contrib_ROIAlign")
 def roi_align(cx: Context, a: Attributes, data: Value, rois: Value) -> Value:
-    """Mean of bilinear samples over the bins of each region; regions are (image, x1, y1, x2, y2) or the box alone."""
-    height, width = a.pooled_size
-    regions: Size = rois.shape[0]
-    if rois.shape[1] == 5:
-        index = cx.cast(cx.squeeze(cx.slice(rois, [0], [1], [1]), 1), np.int64)
-        boxes = cx.slice(rois, [1], [5], [1])
-    else:
-        boxes = rois
-        index = cx.cast(cx.squeeze(_full_like(cx, cx.slice(rois, [0], [1], [1]), 0), 1), np.int64)
-    y = cx.op(
-        "RoiAlign", data, boxes, index, type=TensorType(data.dtype, (regions, data.shape[1], height, width)), mode="avg",
-        output_height=height, output_width=width, sampling_ratio=max(a.sample_ratio, 0), spatial_scale=a.spatial_scale,
-        coordinate_transformation_mode="half_pixel" if a.aligned else "output_half_pixel",
-    )  # fmt: skip
+    """Mean of bilinear samples over the bins of each region (image, x1, y1, x2, y2).
+
+    Samples lie on a grid, so the weights of rows and columns are separate, and the sums are two matrix products.
+    """
+    height, width = (static(size, "a spatial size (of ROIAlign's data)") for size in data.shape[2:])
+    bins_y, bins_x = a.pooled_size
+    boxes = cx.slice(rois, [1], [5], [1])
+    offset, least = (0.5, 0.0) if a.aligned else (0.0, 1.0)
+    rows, cols = (
+        _sampling_matrix(cx, _axis_of_region(cx, boxes, i, a.spatial_scale, offset), bins, size, a.sample_ratio, least)
+        for i, bins, size in ((1, bins_y, height), (0, bins_x, width))
+    )
+    y = _pooled(cx, data, rois, rows, cols)
     if not a.position_sensitive:
         return y
-    bins = height * width
     channels = static(data.shape[1], "the number of channels")
-    if channels % bins:
-        raise Unsupported(f"position_sensitive: {channels} channels do not divide into {bins} bins")
-    y = cx.reshape(y, (regions, channels // bins, bins * bins))
-    own = cx.op("Gather", y, cx.const(np.arange(bins) * (bins + 1)), axis=2)
-    return cx.reshape(own, (regions, channels // bins, height, width))
+    if channels % (bins_y * bins_x):
+        raise Unsupported(f"position_sensitive: {channels} channels do not divide into {bins_y * bins_x} bins")
+    own = np.arange(bins_y * bins_x).reshape(bins_y, bins_x)
+    return _by_position(cx, y, own, own.size)
+
+
+def _by_position(cx: Context, y: Value, own: np.ndarray, groups: int) -> Value:
+    """Of (R, C * G, P, Q), at each bin (p, q) the channels c * G + own[p, q]: (R, C, P, Q); G is ``groups``."""
+    regions, channels, rows, cols = y.shape
+    bins = own.size
+    each = static(channels, "the number of channels") // groups
+    flat = cx.reshape(y, (regions, each, groups * bins))
+    picked = cx.op("Gather", flat, cx.const(own.reshape(-1) * bins + np.arange(bins)), axis=2)
+    return cx.reshape(picked, (regions, each, rows, cols))
+
+
+def _rounded(cx: Context, x: Value) -> Value:
+    """C's round(): half away from zero."""
+    up = cx.op("Floor", cx.op("Add", cx.op("Abs", x), _number(cx, 0.5, x)))
+    return cx.op("Mul", cx.op("Sign", x), up)
+
+
+def _covered(cx: Context, starts: Value, ends: Value, size: int) -> Value:
+    """(R, bins, size) bool: the cells from starts to ends (R, bins), the end excluded."""
+    cells = cx.const(np.arange(size)[None, None], starts.dtype)
+    first = cx.op("GreaterOrEqual", cells, cx.unsqueeze(starts, 2))
+    return cx.op("And", first, cx.op("Less", cells, cx.unsqueeze(ends, 2)))
+
+
+def _bin_edges(cx: Context, start: Value, width: Value, bins: int, integer: bool) -> tuple[Value, Value]:
+    """Rounded-out first and last edges (R, bins) of bins; with ``integer`` the start is added after rounding."""
+    edges = []
+    for op_type, first in (("Floor", 0), ("Ceil", 1)):
+        place = cx.op("Mul", cx.const(np.arange(first, bins + first)[None], width.dtype), width)
+        if integer:
+            edges.append(cx.op("Add", cx.op(op_type, place), start))
+        else:
+            edges.append(cx.op(op_type, cx.op("Add", place, start)))
+    return edges[0], edges[1]
 
 
 @operator("ROIPooling")
 def roi_pooling(cx: Context, a: Attributes, data: Value, rois: Value) -> Value:
-    """Maximum over the bins of each region (image, x1, y1, x2, y2), corners rounded half away from zero."""
-    shape = (rois.shape[0], data.shape[1], *a.pooled_size)
-    pooled, scale = list(a.pooled_size), a.spatial_scale
-    if data.dtype == np.float64:
-        raise Unsupported("float64: the engines pool regions in float32 alone; cast the data")
-    return cx.op("MaxRoiPool", data, rois, type=TensorType(data.dtype, shape), pooled_shape=pooled, spatial_scale=scale)
+    """Maximum over the bins of each region (image, x1, y1, x2, y2), corners rounded half away from zero; 0 if empty."""
+    sizes = [static(size, "a spatial size (of ROIPooling's data)") for size in data.shape[2:]]
+    one = _number(cx, 1, rois)
+    masks = []
+    for axis in range(2):
+        places = _columns(cx, rois, 2 - axis, 4 - axis)
+        start, end = (_rounded(cx, cx.op("Mul", v, _number(cx, a.spatial_scale, rois))) for v in places)
+        length = cx.op("Max", cx.op("Add", cx.op("Sub", end, start), one), one)
+        bins = a.pooled_size[axis]
+        first, last = _bin_edges(cx, start, cx.op("Div", length, _number(cx, bins, rois)), bins, integer=True)
+        masks.append(_covered(cx, first, last, sizes[axis]))
+    rows, cols = masks
+    numbers = cx.cast(cx.squeeze(_columns(cx, rois, 0)[0], 1), np.int64)
+    channels, (bins_y, bins_x) = data.shape[1], a.pooled_size
+    lowest = _number(cx, -math.inf, data)
+    inner = [TensorType(np.dtype(np.int64), ()), *(TensorType(np.dtype(bool), mask.shape[1:]) for mask in masks)]
+    kind = TensorType(data.dtype, (channels, bins_y, bins_x))
+
+    def body(number: Value, own_rows: Value, own_cols: Value) -> list[Value]:
+        image = cx.op("Gather", data, number, axis=0)
+        spread = cx.op("Where", own_cols, cx.unsqueeze(image, 2), lowest)
+        lines = cx.reduce("ReduceMax", spread, [3])
+        spread = cx.op("Where", cx.unsqueeze(own_rows, 2), cx.unsqueeze(lines, 1), lowest)
+        best = cx.reduce("ReduceMax", spread, [2])
+        empty = cx.op("Equal", best, lowest)
+        return [cx.op("Where", empty, _number(cx, 0, data), best, type=kind)]
+
+    graph, _ = cx.subgraph("region", inner, body)
+    out = TensorType(data.dtype, (rois.shape[0], *kind.shape))
+    return cx.op("Scan", numbers, rows, cols, type=out, body=graph, num_scan_inputs=3)
 
 
+@operator("_contrib_PSROIPooling")
+def psroi_pooling(cx: Context, a: Attributes, data: Value, rois: Value) -> Value:
+    """Mean over the bins of each region, each bin from channels of its own; an empty bin gives 0."""
+    bins, group = a.pooled_size, a.group_size or a.pooled_size
+    sizes = [static(size, "a spatial size (of PSROIPooling's data)") for size in data.shape[2:]]
+    if data.shape[1] != a.output_dim * group * group:
+        raise Unsupported(f"{data.shape[1]} channels are not output_dim * group_size^2 = {a.output_dim * group * group}")
+    weights = []
+    for axis in range(2):
+        low, high = _columns(cx, rois, 2 - axis, 4 - axis)
+        start = cx.op("Mul", _rounded(cx, low), _number(cx, a.spatial_scale, rois))
+        last = cx.op("Add", _rounded(cx, high), _number(cx, 1, rois))
+        end = cx.op("Mul", last, _number(cx, a.spatial_scale, rois))
+        length = cx.op("Max", cx.op("Sub", end, start), _number(cx, 0.1, rois))
+        edges = _bin_edges(cx, start, cx.op("Div", length, _number(cx, bins, rois)), bins, integer=False)
+        cells = cx.cast(_covered(cx, *edges, sizes[axis]), data.dtype)
+        count = cx.op("Max", cx.reduce("ReduceSum", cells, [2], keepdims=True), _number(cx, 1, data))
+        weights.append(cx.op("Div", cells, count))
+    place = np.arange(bins) * group // bins
+    return _by_position(cx, _pooled(cx, data, rois, *weights), place[:, None] * group + place, group * group)
+
+
+refuse(
+    "moves each bin by data of its own and has no counterpart in ONNX",
+    "_contrib_DeformablePSROIPooling",
+    "_contrib_RROIAlign",
+)
 refuse("computes targets for training, which has no place in inference", "_contrib_MultiBoxTarget")

@@ -114,21 +114,20 @@ def multi_proposal(d: Draw, a: Attributes) -> Inputs:
     return proposal(d, {**a, "several": True})
 
 
-def regions(d: Draw, batch: int, high: float, columns: int = 5) -> np.ndarray:
+def regions(d: Draw, batch: int, high: float) -> np.ndarray:
     rng, count = _rng(d), d.integer(1, 4)
     boxes = corner_boxes(rng, (count,), high) + rng.uniform(-0.5, 0.5, (count, 1))
-    return np.concatenate([rng.integers(0, batch, (count, 1)), boxes], 1)[:, 5 - columns :]
+    return np.concatenate([rng.integers(0, batch, (count, 1)), boxes], 1)
 
 
 def roi_align(d: Draw, a: Attributes) -> Inputs:
     batch = d.integer(1, 3)
     height, width = d.sizes(2, 1, 6)
     bins = int(np.prod(a["pooled_size"])) if a.get("position_sensitive") else 1
-    columns = d.pick([5, 5, 4])
-    rois = regions(d, batch, max(height, width) / a["spatial_scale"], columns)
+    rois = regions(d, batch, max(height, width) / a["spatial_scale"])
     dtype = d.pick(["float32", "float32", "float64"])
     return {
-        "data": Tensor((batch, bins * d.integer(1, 2), height, width), dtype, dynamic=(0, 2, 3)),
+        "data": Tensor((batch, bins * d.integer(1, 2), height, width), dtype),
         "rois": given(rois, dtype, dynamic=(0,)),
     }
 
@@ -139,7 +138,15 @@ def roi_pooling(d: Draw, a: Attributes) -> Inputs:
     rois = regions(d, batch, max(height, width) / a["spatial_scale"])
     half = rois[:, 1:] * a["spatial_scale"] % 1
     rois[:, 1:] += np.where(np.abs(half - 0.5) < 0.02, 0.05, 0)
-    return {"data": Tensor((batch, d.integer(1, 2), height, width), dynamic=(0, 2, 3)), "rois": given(rois, dynamic=(0,))}
+    return {"data": Tensor((batch, d.integer(1, 2), height, width)), "rois": given(rois, dynamic=(0,))}
+
+
+def psroi_pooling(d: Draw, a: Attributes) -> Inputs:
+    batch, group = d.integer(1, 2), a.get("group_size", 0) or a["pooled_size"]
+    height, width = d.sizes(2, 2, 6)
+    rois = regions(d, batch, max(height, width) / a["spatial_scale"])
+    rois[:, 1:] = np.round(rois[:, 1:]) + 0.2
+    return {"data": Tensor((batch, a["output_dim"] * group * group, height, width)), "rois": given(rois, dynamic=(0,))}
 
 
 _PROPOSAL = {
@@ -248,4 +255,10 @@ SPECS = [
         terms=lambda a, i: 16,
     ),
     Spec("ROIPooling", {"pooled_size": [(1, 1), (2, 3)], "spatial_scale": [1.0, 0.25]}, roi_pooling),
+    Spec(
+        "_contrib_PSROIPooling",
+        {"spatial_scale": [1.0, 0.37], "output_dim": [1, 2], "pooled_size": [2, 3], "group_size": [DEFAULT, 2, 3]},
+        psroi_pooling,
+        terms=lambda a, i: 36,
+    ),
 ]
