@@ -191,6 +191,7 @@ def test_growing_the_range_keeps_every_count():
     assert grown.amax == pytest.approx(float(np.abs(values).max() * 100))
 
 
+@pytest.mark.mxnet
 def test_entropy_is_mxnets():
     mx = pytest.importorskip("harness.frontend.compat").mxnet()
     for scale in (0.3, 1.0, 5.0):

@@ -34,6 +34,7 @@ def test_json_keeps_everything() -> None:
         np.testing.assert_array_equal(again.arrays()[name], array)
 
 
+@pytest.mark.mxnet
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_program_runs(dynamic: bool) -> None:
     done = subprocess.run(
@@ -45,6 +46,7 @@ def test_program_runs(dynamic: bool) -> None:
     assert lines[0].split("[")[0] == lines[1].split("[")[0]
 
 
+@pytest.mark.mxnet
 def test_command_runs() -> None:
     arguments = shlex.split(command(CASE))[1:]
     done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -52,12 +54,14 @@ def test_command_runs() -> None:
     assert done.stdout.startswith("right")
 
 
+@pytest.mark.mxnet
 def test_command_fails_where_the_check_fails() -> None:
     impossible = Case("dot", {}, {"lhs": Tensor((2, 3)), "rhs": Tensor((4, 5))})
     with pytest.raises(AssertionError, match="MXNetRefuses"):
         isolated(impossible, "onnxruntime", "fp32", False)
 
 
+@pytest.mark.mxnet
 def test_failure_names_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     from suites.ops import check as module
 
