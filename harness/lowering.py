@@ -6,8 +6,11 @@ its outputs' types come from ``infer`` (MXNet itself, if it is there), so that w
 
 from __future__ import annotations
 
+import math
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,11 +26,14 @@ from .graph import Entry, Graph, Node, TensorType
 from .operators import registry
 from .operators.context import IR_VERSION, OPSET, Context, Fragment, Missing, Untyped, Value, type_proto
 from .operators.registry import Unsupported
-from .operators.schema import Attributes, schemas
+from .operators.schema import Attributes, Schema, schemas
 
 Array = npt.NDArray[Any]
 Infer = Callable[[Node, Sequence[Value]], "Sequence[TensorType] | None"]
 Refuse = Callable[[Fragment], "str | None"]
+
+_MOST_ELEMENTS = 2**31
+_SHAPE_ATTRIBUTES = ("kernel", "shape", "pooled_size", "output_size", "target_shape", "size", "depth", "N", "repeats")
 
 
 @dataclass(slots=True)
@@ -76,7 +82,7 @@ def lower(
     """
     result = LoweredGraph(graph, {}, dims)
     reachable = graph.reachable()
-    wanted = _outputs_wanted(graph, reachable)
+    wanted = outputs_wanted(graph, reachable)
     for index in reachable:
         node = graph.nodes[index]
         if node.is_variable:
@@ -90,7 +96,7 @@ def lower(
     return result
 
 
-def _outputs_wanted(graph: Graph, reachable: Iterable[int]) -> dict[int, int]:
+def outputs_wanted(graph: Graph, reachable: Iterable[int]) -> dict[int, int]:
     """Position -> the number of outputs that somebody refers to."""
     wanted: dict[int, int] = {}
     entries = [*graph.heads, *(entry for index in reachable for entry in graph.nodes[index].inputs)]
@@ -154,20 +160,72 @@ def lower_operator(
     schema = schemas()[node.operator]
     attributes = Attributes(schema, node.attributes, node.name)
     attributes.ignore("ctx", "num_args", "name", "__profiler_scope__", *definition.ignore)
-    context = Context(node.name, dims, np_shape, node.subgraphs)
+    _check_sizes(node, attributes, schema)
+
+    def body(graph: Graph, prefix: str, values: Sequence[Value]) -> tuple[list[Fragment], list[Value]]:
+        return _lower_body(replace(graph, np_shape=np_shape), prefix, values, dims)
+
+    context = Context(node.name, dims, np_shape, node.subgraphs, body)
     try:
         result = definition.lower(context, attributes, *inputs)
-    except TypeError as error:
-        if "positional argument" not in str(error):
-            raise
-        raise ModelError(
-            f"node {node.name!r} ({node.operator}) has {len(inputs)} inputs; it takes {', '.join(schema.inputs)}"
-        ) from None
+    except (Unsupported, HarnessError):
+        raise
+    except Exception as error:  # noqa: BLE001 - see _refusal: the one place where a lowering's own failure may end
+        raise _refusal(error, node, inputs) from None
     unread = attributes.unread()
     if unread:
         raise Unsupported("the attribute " + ", ".join(f"{k}={v}" for k, v in unread.items()) + " is not supported")
     outputs = tuple(result) if isinstance(result, (tuple, list)) else (result,)
     return context.fragment, outputs
+
+
+def _check_sizes(node: Node, attributes: Attributes, schema: Schema) -> None:
+    """Shapes that no tensor of MXNet can have, before a lowering spends memory on them."""
+    for name in _SHAPE_ATTRIBUTES:
+        if name in schema.attributes and name in node.attributes:
+            value = attributes.peek(name)
+            sizes = value if isinstance(value, tuple) else (value,)
+            if all(isinstance(s, int) for s in sizes) and math.prod(sizes) >= _MOST_ELEMENTS:
+                raise ModelError(
+                    f"node {node.name!r} ({node.operator}): {name}={node.attributes[name][:80]} is {math.prod(sizes)} "
+                    f"elements; a tensor of MXNet has fewer than 2^31"
+                )
+
+
+def _refusal(error: Exception, node: Node, inputs: Sequence[Value]) -> Exception:
+    """What a lowering failed at, in the caller's words.
+
+    Lowerings are written for what MXNet accepts. Attributes, shapes and counts that it would refuse break them in the
+    middle (an axis that is not there, a division by a stride of 0), and only here is it known which node that was.
+    """
+    if isinstance(error, TypeError) and "positional argument" in str(error):
+        takes = ", ".join(schemas()[node.operator].inputs)
+        return ModelError(f"node {node.name!r} ({node.operator}) has {len(inputs)} inputs; it takes {takes}")
+    types = ", ".join(str(value.type) if not isinstance(value, (Missing, Untyped)) else "?" for value in inputs)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return Unsupported(
+        f"its attributes do not fit its inputs ({types}): {type(error).__name__}: {str(error)[:200]} "
+        f"({Path(place.filename).name}:{place.lineno})"
+    )
+
+
+def _lower_body(
+    graph: Graph, prefix: str, values: Sequence[Value], dims: dict[str, Dim]
+) -> tuple[list[Fragment], list[Value]]:
+    """A subgraph for these values of its variables; all its names begin with ``prefix``.
+
+    Raises:
+        Unsupported: a node inside cannot be lowered, or the values do not fit the variables.
+    """
+    names = [f"{prefix}/{node.name}" for node in graph.variables]
+    if len(names) != len(values):
+        raise Unsupported(f"its body has {len(names)} variables and gets {len(values)} values")
+    renamed = replace(graph, nodes=tuple(replace(node, name=f"{prefix}/{node.name}") for node in graph.nodes))
+    lowered = lower(renamed, dict(zip(names, values)), lambda node, inputs: None, lambda fragment: None, dims)
+    for item in lowered.nodes.values():
+        if item.reason is not None:
+            raise Unsupported(f"in its body, {item.node.name!r} ({item.node.operator}): {item.reason}")
+    return [item.fragment for item in lowered.nodes.values() if item.fragment], lowered.outputs
 
 
 def _is_removed(lowered: Lowered) -> bool:
@@ -275,7 +333,7 @@ def constant_tensor(name: str, array: Array) -> ir.TensorProtocol:
     place = place_in_file(array)
     dtype = ir.DataType.from_numpy(array.dtype)
     if place is None or array.nbytes < 1024:
-        return ir.Tensor(np.ascontiguousarray(array), dtype=dtype, name=name)
+        return ir.Tensor(np.asarray(array, order="C"), dtype=dtype, name=name)
     path, offset = place
     return ir.ExternalTensor(
         path.name, offset, array.nbytes, dtype, shape=ir.Shape(array.shape), name=name, base_dir=str(path.parent)
