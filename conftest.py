@@ -7,6 +7,7 @@ import os
 # The reference must be MXNet's own kernels: oneDNN changes edge cases (NaN in relu, target_shape of Deconvolution).
 os.environ.setdefault("MXNET_MKLDNN_ENABLED", "0")
 os.environ.setdefault("MXNET_SUBGRAPH_BACKEND", "NONE")
+os.environ.setdefault("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 from hypothesis import HealthCheck, settings

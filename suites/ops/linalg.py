@@ -80,7 +80,7 @@ def vector(d: Draw, a: Attributes) -> Inputs:
 
 def triangle_vector(d: Draw, a: Attributes) -> Inputs:
     lead = _lead(d)
-    return {"A": Tensor((*lead, d.pick([1, 3, 6, 10])), d.pick(FLOATS), dynamic=_first(lead))}
+    return {"A": Tensor((*lead, d.pick([6, 10, 3, 1])), d.pick(FLOATS), dynamic=_first(lead))}
 
 
 def definite(d: Draw, a: Attributes) -> Inputs:
@@ -151,9 +151,9 @@ SPECS = [
     Spec("_linalg_trsm", {"transpose": BOTH, "rightside": BOTH, "lower": BOTH, "alpha": SCALES}, triangular, terms=length),
     Spec("_linalg_sumlogdiag", {}, positive, terms=length),
     Spec("_linalg_extractdiag", {"offset": OFFSETS}, square),
-    Spec("_linalg_extracttrian", {"offset": OFFSETS, "lower": BOTH}, square),
+    Spec("_linalg_extracttrian", {"offset": OFFSETS, "lower": BOTH}, square, examples=15),
     Spec("_linalg_makediag", {"offset": OFFSETS}, vector),
-    Spec("_linalg_maketrian", {"offset": OFFSETS, "lower": BOTH}, triangle_vector),
+    Spec("_linalg_maketrian", {"offset": OFFSETS, "lower": BOTH}, triangle_vector, examples=15),
     Spec("_linalg_potrf", {}, definite, terms=length),
     Spec("_npi_cholesky", {}, definite, np_shape=True, terms=length),
     Spec("_linalg_potri", {}, factor, terms=length),

@@ -1,0 +1,148 @@
+"""Which attribute values the generated cases take, of those that MXNet's schema offers.
+
+``python -m suites.ops.coverage`` prints what is missing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from harness.operators import registry
+from harness.operators.schema import AttributeType, parse, schemas
+
+from .case import Case, Spec, all_specs
+
+NOT_COUNTED = ("ctx", "num_args", "name", "__profiler_scope__")
+
+
+@dataclass(frozen=True)
+class Uncovered:
+    """Attribute values that no case takes, and why that is right.
+
+    Attributes:
+        operators: canonical names.
+        attribute: the attribute.
+        values: the enum values or booleans that are missing; () means that fewer than two numbers are seen.
+        reason: why.
+    """
+
+    operators: tuple[str, ...]
+    attribute: str
+    values: tuple[Any, ...]
+    reason: str
+
+
+_GPU = "MXNet has no CPU kernel for it"
+
+UNCOVERED = [
+    Uncovered(("Convolution", "Convolution_v1", "Deconvolution"), "layout", ("NWC", "NHWC", "NDHWC"), _GPU),
+]
+
+
+def all_uncovered() -> list[Uncovered]:
+    """Those of this module, and the lists ``UNCOVERED`` of the families' modules."""
+    package = importlib.import_module(__package__)
+    found = list(UNCOVERED)
+    for item in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
+        if not item.name.startswith("test_") and item.name != "coverage":
+            found += getattr(importlib.import_module(f"{__package__}.{item.name}"), "UNCOVERED", [])
+    return found
+
+
+def drawn(strategy: st.SearchStrategy[Case], count: int, seed: int | None = None) -> list[Case]:
+    """Cases from a strategy: the same ones every time, or those of a seed."""
+    found: list[Case] = []
+
+    @settings(
+        max_examples=count,
+        phases=(Phase.generate,),
+        derandomize=seed is None,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def collect(case: Case) -> None:
+        found.append(case)
+
+    if seed is not None:
+        collect = hypothesis.seed(seed)(collect)
+    collect()
+    return found
+
+
+def cases_of(spec: Spec, per_value: int = 2, free: int | None = None, seed: int | None = None) -> list[Case]:
+    """What the quick suite runs of one spec: some cases of each attribute value, and some with everything drawn."""
+    found: list[Case] = []
+    for number, pair in enumerate(spec.pairs()):
+        found += drawn(spec.cases(pair), per_value, None if seed is None else seed * 1000 + number)
+    return found + drawn(spec.cases(), free or spec.examples, seed)
+
+
+def missing(operator: str, cases: list[Case]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Each attribute of an operator with values that no case takes; () stands for a second number."""
+    definition = registry.definitions()[operator]
+    for name, kind in schemas()[operator].attributes.items():
+        if name in NOT_COUNTED or name in definition.ignore:
+            continue
+        seen = {_seen(kind, case.attributes.get(name)) for case in cases}
+        wanted: tuple[Any, ...] = kind.choices or ((False, True) if kind.kind == "boolean" else ())
+        lacking = tuple(value for value in wanted if value not in seen)
+        if lacking:
+            yield name, lacking
+        elif not wanted and len(seen) < 2:
+            yield name, ()
+
+
+def _seen(kind: AttributeType, text: str | None) -> Any:
+    value = kind.default if text is None else parse(kind, text)
+    return value if isinstance(value, (str, bool)) else repr(value)
+
+
+def gaps() -> dict[str, list[tuple[str, tuple[Any, ...]]]]:
+    """Lowered operator -> its attributes with values that no case takes and no :class:`Uncovered` explains."""
+    by_operator: dict[str, list[Case]] = {}
+    for spec in all_specs():
+        by_operator.setdefault(spec.operator, []).extend(cases_of(spec, per_value=1, free=20))
+    explained = {(name, item.attribute): item for item in all_uncovered() for name in item.operators}
+    found: dict[str, list[tuple[str, tuple[Any, ...]]]] = {}
+    for operator in registry.definitions():
+        for attribute, values in missing(operator, by_operator.get(operator, [])):
+            known = explained.get((operator, attribute))
+            left = tuple(value for value in values if known is None or value not in known.values)
+            if left or (not values and known is None):
+                found.setdefault(operator, []).append((attribute, left))
+    return found
+
+
+def counts() -> tuple[int, int]:
+    """How many attribute values (a number counts as two) are seen, and how many there are."""
+    left = sum(len(values) or 1 for entries in gaps().values() for _, values in entries)
+    total = 0
+    for operator, definition in registry.definitions().items():
+        for name, kind in schemas()[operator].attributes.items():
+            if name not in NOT_COUNTED and name not in definition.ignore:
+                total += len(kind.choices) or 2
+    return total - left, total
+
+
+def main() -> None:
+    """Print what is missing."""
+    found = gaps()
+    for operator, entries in sorted(found.items()):
+        for attribute, values in entries:
+            print(f"{operator}.{attribute}: {', '.join(map(str, values)) or 'fewer than two values'}")
+    left = sum(len(values) or 1 for entries in found.values() for _, values in entries)
+    print(f"{left} attribute values of {len(registry.definitions())} lowered operators are not seen")
+
+
+if __name__ == "__main__":
+    main()
