@@ -101,6 +101,7 @@ class _Reader:
             attributes = self._upgraded(canonical, attributes)
             _refuse_unknown(schema, attributes, where)
             inputs += self._implicit(name, canonical, attributes, len(inputs))
+            _check_count(canonical, attributes, len(inputs), where)
         subgraphs = item.get("subgraphs", [])
         if not isinstance(subgraphs, list):
             raise ModelError(f"{where}: 'subgraphs' is not a list")
@@ -154,6 +155,13 @@ def _refuse_unknown(schema: Schema, attributes: Mapping[str, str], where: str) -
                 f"{where}: {name!r} is not an attribute of {schema.name} in MXNet 1.9.1; "
                 f"its attributes are {', '.join(schema.attributes)}"
             )
+
+
+def _check_count(operator: str, attributes: Mapping[str, str], given: int, where: str) -> None:
+    """Too few or too many inputs, which MXNet itself does not survive. NumPy's operators decide by types: not here."""
+    names = input_names(operator, attributes)
+    if names is not None and given != len(names) and not operator.startswith("_np"):
+        raise ModelError(f"{where}: has {given} inputs; with its attributes it takes {len(names)}: {', '.join(names)}")
 
 
 def _with_unique_names(nodes: Sequence[Node]) -> tuple[Node, ...]:

@@ -109,6 +109,14 @@ class Attributes:
         """Whether the node sets this attribute."""
         return name in self._raw
 
+    def peek(self, name: str) -> Any:
+        """The value of an attribute, without recording that it was read."""
+        before = name in self._read
+        value = self[name]
+        if not before:
+            self._read.discard(name)
+        return value
+
     def ignore(self, *names: str) -> None:
         """Declare that these attributes cannot change the answer."""
         self._read.update(names)
