@@ -16,7 +16,7 @@ key = $(shell cat requirements/$(1).txt pyproject.toml | cksum | tr -d ' ')
 STAMP := $(VENV)/installed-$(call key,dev)
 NOMX_STAMP := $(NOMX)/installed-$(call key,nomx)
 
-.PHONY: help setup demo test test-mxnet test-nomx lint format lock wheel readme clean
+.PHONY: help setup demo test test-mxnet test-nomx lint format lock wheel readme results clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -44,6 +44,11 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+## make results  run the demo, store what it found in reports/ and fill the README
+results: demo
+	cp reports/demo/demo.json reports/demo.json
+	$(VENV)/bin/python scripts/fill_readme.py
 
 ## make readme  fill the README's table from the stored results
 readme: $(STAMP)

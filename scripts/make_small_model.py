@@ -34,7 +34,9 @@ def main() -> None:
     rng = np.random.default_rng(0)
     shapes, _, auxiliary = symbol.infer_shape(data=SHAPE)
     names = dict(zip(symbol.list_arguments(), shapes))
-    arguments = {name: rng.normal(0, 0.3, shape) for name, shape in names.items() if name not in ("data", "softmax_label")}
+    arguments = {
+        name: rng.normal(0, 0.3, shape) for name, shape in names.items() if name not in ("data", "softmax_label")
+    }
     states = {name: rng.uniform(0.5, 1.5, shape) for name, shape in zip(symbol.list_auxiliary_states(), auxiliary)}
     DATA.mkdir(parents=True, exist_ok=True)
     prefix = DATA / "small"

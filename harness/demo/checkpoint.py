@@ -49,19 +49,28 @@ def read_checkpoint(path: str | Path) -> dict[str, np.ndarray[Any, Any]]:
     Raises:
         CheckpointError: the file is damaged, or holds something else.
     """
-    with Path(path).open("rb") as file:
-        if _pickle(file)[0] != _MAGIC:
-            raise CheckpointError(f"{path} is no checkpoint of PyTorch's first format")
-        _pickle(file), _pickle(file)
-        tensors, dtypes = _pickle(file)
-        keys, _ = _pickle(file)
-        storages = {}
-        for key in keys:
-            count = int(np.fromfile(file, "<i8", 1)[0])
-            storages[key] = np.fromfile(file, dtypes[key], count)
-            if storages[key].size != count:
-                raise CheckpointError(f"{path} ends within storage {key}")
-    return {name: _tensor(storages[key], *place) for name, (key, *place) in tensors.items()}
+    try:
+        with Path(path).open("rb") as file:
+            tensors, storages = _read(file)
+        return {str(name): _tensor(storages[key], *place) for name, (key, *place) in tensors.items()}
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise CheckpointError(f"the checkpoint is damaged ({type(error).__name__}: {error})") from None
+
+
+def _read(file: BinaryIO) -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
+    if _pickle(file)[0] != _MAGIC:
+        raise CheckpointError("it is no checkpoint of PyTorch's first format")
+    _pickle(file), _pickle(file)
+    tensors, dtypes = _pickle(file)
+    keys, _ = _pickle(file)
+    storages = {}
+    for key in keys:
+        count = int.from_bytes(file.read(8), "little")
+        data = file.read(count * dtypes[key].itemsize)
+        storages[key] = np.frombuffer(data, dtypes[key])
+        if storages[key].size != count:
+            raise CheckpointError(f"the checkpoint ends within storage {key}")
+    return tensors, storages
 
 
 def _pickle(file: BinaryIO) -> tuple[Any, dict[str, np.dtype[Any]]]:
@@ -72,5 +81,8 @@ def _pickle(file: BinaryIO) -> tuple[Any, dict[str, np.dtype[Any]]]:
 
 def _tensor(storage: np.ndarray[Any, Any], offset: int, shape: Any, strides: Any) -> np.ndarray[Any, Any]:
     size = storage.itemsize
+    last = offset + sum((count - 1) * stride for count, stride in zip(shape, strides))
+    if offset < 0 or min((0, *shape, *strides)) < 0 or (0 not in shape and last >= storage.size):
+        raise CheckpointError(f"a tensor of shape {shape} reaches beyond its storage of {storage.size} elements")
     view = np.lib.stride_tricks.as_strided(storage[offset:], shape, [stride * size for stride in strides])
     return np.ascontiguousarray(view).reshape(shape)

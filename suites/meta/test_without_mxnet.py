@@ -20,7 +20,9 @@ SHAPE = (1, 3, 20, 20)
 
 
 def _vectors() -> list[Path]:
-    found = sorted(path for path in MIGRATED.rglob("*") if path.is_file() and "vector" in str(path.relative_to(MIGRATED)))
+    found = sorted(
+        path for path in MIGRATED.rglob("*") if path.is_file() and "vector" in str(path.relative_to(MIGRATED))
+    )
     assert found, f"{MIGRATED} holds no test vectors"
     return found
 
