@@ -7,6 +7,8 @@ import importlib.util
 import json
 import subprocess
 import sys
+import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +96,39 @@ def test_the_command_line_starts_without_libraries() -> None:
         pytest.skip("no command line yet")
     heavy = _imports("import harness.cli") & {*HEAVY, "numpy", "onnx", "onnx_ir"}
     assert not heavy, f"import harness.cli imports {sorted(heavy)}"
+
+
+def _seconds(code: str) -> float:
+    """The fastest of five fresh processes: what the machine does beside it can only add."""
+    taken = []
+    for _ in range(5):
+        start = time.perf_counter()
+        _python(code)
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+def test_import_harness_is_quick() -> None:
+    assert _seconds("import harness") - _seconds("pass") < 0.3
+
+
+# --- what is installed -----------------------------------------------------------------------------------------------
+
+
+def test_the_wheel_is_whole(tmp_path: Path) -> None:
+    """Every file of the package is in it, tables and templates too, and the command."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=HOME.parent, check=True, capture_output=True, timeout=120)
+    (path,) = tmp_path.glob("mxtrt-*-py3-none-any.whl")
+    wheel = zipfile.ZipFile(path)
+    inside = set(wheel.namelist())
+    files = {
+        p.relative_to(HOME.parent).as_posix() for p in HOME.rglob("*") if p.is_file() and "__pycache__" not in p.parts
+    }
+    assert not {name for name in files if not Path(name).name.startswith(".")} - inside
+    (points,) = (name for name in inside if name.endswith("entry_points.txt"))
+    assert "mxtrt = harness.cli:main" in wheel.read(points).decode()
+    assert {name.partition("/")[0] for name in inside} == {"harness", points.partition("/")[0]}
 
 
 # --- who may import whom ---------------------------------------------------------------------------------------------
