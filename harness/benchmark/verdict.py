@@ -1,0 +1,177 @@
+"""Is it slower? Runs are the unit, and the answer may be that nobody can say.
+
+Latencies within one process are not independent: on identical code a Mann-Whitney test over single inferences flags
+91 % of pairs, a threshold of 5 % on the median 15 %. So each run (a process, or a build of an engine) counts once, as
+its median; both sides have at least five runs, interleaved A B B A where both can run; and the interval of the ratio
+is a bootstrap over runs. SLOWER needs the whole interval above the smallest effect that matters.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+MIN_RUNS = 5
+MIN_EFFECT = 0.02
+CONFIDENCE = 0.98  # two-sided: 1 % on either side
+_RESAMPLES = 4000
+_DETECTION_POWER = 0.995
+
+
+class Verdict(enum.Enum):
+    """The answer to one comparison; only SLOWER fails a build."""
+
+    SLOWER = "SLOWER"
+    FASTER = "FASTER"
+    SAME = "SAME"
+    AMBIGUOUS = "AMBIGUOUS"
+    INCOMPARABLE = "INCOMPARABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict and what it rests on.
+
+    Attributes:
+        verdict: the answer.
+        ratio: candidate over baseline (above 1 is slower), of the runs' medians.
+        low, high: the bootstrap interval of the ratio.
+        reasons: what differs between the environments (INCOMPARABLE), or how many runs would decide (AMBIGUOUS).
+    """
+
+    verdict: Verdict
+    ratio: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    reasons: tuple[str, ...] = field(default=())
+
+    @property
+    def exit_code(self) -> int:
+        return int(self.verdict is Verdict.SLOWER)
+
+    def __str__(self) -> str:
+        if math.isnan(self.ratio):
+            return f"{self.verdict.value} ({'; '.join(self.reasons)})"
+        interval = f"{self.ratio:.3f}x [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.verdict.value} {interval}" + (f" ({'; '.join(self.reasons)})" if self.reasons else "")
+
+
+def decide(
+    baseline: Sequence[float],
+    candidate: Sequence[float],
+    min_effect: float = MIN_EFFECT,
+    differences: Sequence[str] = (),
+    seed: int = 0,
+) -> Decision:
+    """The verdict on two sides, each a list of one figure per run (seconds: larger is slower).
+
+    Args:
+        baseline, candidate: at least ``MIN_RUNS`` runs each.
+        min_effect: the smallest change that matters, as a share.
+        differences: what differs between the environments; with any, nothing is decided.
+    """
+    if differences:
+        return Decision(Verdict.INCOMPARABLE, reasons=tuple(differences))
+    short = [f"{name} has {len(runs)} runs, {MIN_RUNS} are needed"
+             for name, runs in (("the baseline", baseline), ("the candidate", candidate)) if len(runs) < MIN_RUNS]  # fmt: skip
+    if short:
+        return Decision(Verdict.INCOMPARABLE, reasons=tuple(short))
+    ratio, low, high = ratio_interval(baseline, candidate, seed)
+    if low > 1 + min_effect:
+        verdict = Verdict.SLOWER
+    elif high < 1 / (1 + min_effect):
+        verdict = Verdict.FASTER
+    elif low > 1 / (1 + min_effect) and high < 1 + min_effect:
+        verdict = Verdict.SAME
+    else:
+        noise = max(coefficient_of_variation(baseline), coefficient_of_variation(candidate))
+        wanted = runs_needed(noise, 2.5 * min_effect, min_effect)
+        return Decision(Verdict.AMBIGUOUS, ratio, low, high, (f"about {wanted} runs a side would decide",))
+    return Decision(verdict, ratio, low, high)
+
+
+def ratio_interval(
+    baseline: Sequence[float], candidate: Sequence[float], seed: int = 0, confidence: float = CONFIDENCE
+) -> tuple[float, float, float]:
+    """(ratio, low, high) of the geometric means: a studentised bootstrap over runs, on the logarithms.
+
+    The plain percentile bootstrap is too narrow for a handful of runs; studentising (Davison & Hinkley 1997, 5.2)
+    gives intervals that hold their confidence from five runs on.
+    """
+    a, b = np.log(np.asarray(baseline, float)), np.log(np.asarray(candidate, float))
+    difference = float(b.mean() - a.mean())
+    error = _standard_error(a[None], b[None])[0]
+    if error == 0:
+        return math.exp(difference), math.exp(difference), math.exp(difference)
+    rng = np.random.default_rng(seed)
+    left = a[rng.integers(0, len(a), (_RESAMPLES, len(a)))]
+    right = b[rng.integers(0, len(b), (_RESAMPLES, len(b)))]
+    errors = _standard_error(left, right)
+    usable = errors > error * 1e-3  # a resample of one value repeated has no spread of its own
+    scores = (right.mean(axis=1) - left.mean(axis=1) - difference)[usable] / errors[usable]
+    low_score, high_score = np.quantile(scores, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return (
+        math.exp(difference),
+        math.exp(difference - float(high_score) * error),
+        math.exp(difference - float(low_score) * error),
+    )
+
+
+def _standard_error(left: Any, right: Any) -> Any:
+    return np.sqrt(left.var(axis=1, ddof=1) / left.shape[1] + right.var(axis=1, ddof=1) / right.shape[1])
+
+
+def coefficient_of_variation(runs: Sequence[float]) -> float:
+    """The standard deviation over the mean, between runs."""
+    return float(np.std(runs, ddof=1) / np.mean(runs)) if len(runs) > 1 else math.inf
+
+
+def runs_needed(noise: float, effect: float, min_effect: float = MIN_EFFECT, power: float = _DETECTION_POWER) -> int:
+    """How many runs a side find a slowdown of ``effect`` with probability ``power``.
+
+    Args:
+        noise: the coefficient of variation between runs.
+        effect: the slowdown to find, as a share; must exceed ``min_effect``.
+    """
+    if effect <= min_effect:
+        raise ValueError(f"a slowdown of {effect:.1%} is not above the smallest effect {min_effect:.1%}")
+    margin = math.log1p(effect) - math.log1p(min_effect)
+    count = MIN_RUNS
+    while count < 10_000:
+        freedom = 2 * (count - 1)
+        scores = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) + stats.t.ppf(power, freedom)
+        if scores * noise * math.sqrt(2 / count) <= margin:
+            return count
+        count += 1
+    return count
+
+
+def detection_power(noise: float, effect: float, runs: int, min_effect: float = MIN_EFFECT) -> float:
+    """The probability that ``runs`` runs a side find a slowdown of ``effect``."""
+    freedom = 2 * (runs - 1)
+    margin = (math.log1p(effect) - math.log1p(min_effect)) / (noise * math.sqrt(2 / runs))
+    return float(stats.t.cdf(margin - stats.t.ppf((1 + CONFIDENCE) / 2, freedom), freedom))
+
+
+def abba(runs: int) -> Iterator[str]:
+    """The order of interleaved runs: A B B A A B B A ..., ``runs`` of each, so that drift hits both alike."""
+    for pair in range(runs):
+        yield from ("A", "B") if pair % 2 == 0 else ("B", "A")
+
+
+_IRRELEVANT = frozenset({"hz_actual", "hz_actual_friendly", "node", "time"})
+
+
+def differences(baseline: Mapping[str, Any], candidate: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    """What of two machine records differs, of the keys that decide whether times can be compared."""
+    return [
+        f"{key}: {baseline.get(key)!r}, now {candidate.get(key)!r}"
+        for key in keys
+        if key not in _IRRELEVANT and baseline.get(key) != candidate.get(key)
+    ]
