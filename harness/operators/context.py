@@ -107,6 +107,9 @@ class Fragment:
     values: dict[str, Value] = field(default_factory=dict)
 
 
+LowerBody = Callable[[Graph, str, Sequence[Value]], tuple[list[Fragment], list[Value]]]
+
+
 class Context:
     """Emits the ONNX nodes of one MXNet node.
 
@@ -115,16 +118,23 @@ class Context:
         dims: the symbolic dimensions known so far, by their text; shared by the whole model.
         np_shape: whether NumPy shape semantics (zero-size and zero-dimensional arrays) hold.
         subgraphs: the bodies of a control-flow node.
+        lower_body: lowers a body, given a prefix for its names and one value per variable, in order.
     """
 
     def __init__(
-        self, name: str, dims: dict[str, Dim], np_shape: bool = False, subgraphs: Sequence[Graph] = ()
+        self,
+        name: str,
+        dims: dict[str, Dim],
+        np_shape: bool = False,
+        subgraphs: Sequence[Graph] = (),
+        lower_body: LowerBody | None = None,
     ) -> None:
         self.name = name
         self.np_shape = np_shape
         self.subgraphs = tuple(subgraphs)
         self.fragment = Fragment()
         self._dims = dims
+        self._lower_body = lower_body
         self._counts: dict[str, int] = {}
         self._constants: dict[tuple[str, Shape, bytes], Value] = {}
 
@@ -199,6 +209,20 @@ class Context:
             value_info=[helper.make_value_info(v.name, v.proto) for v in inner if v.name not in taken],
         )
         return graph, [value.type for value in outputs]
+
+    def inline(self, number: int, values: Sequence[Value]) -> list[Value]:
+        """The outputs of one of the node's MXNet subgraphs for these values of its variables, emitted here.
+
+        Raises:
+            Unsupported: the node has no such subgraph, or a node inside cannot be lowered.
+        """
+        if self._lower_body is None or number >= len(self.subgraphs):
+            raise Unsupported(f"it has {len(self.subgraphs)} subgraph(s); number {number} is missing")
+        fragments, results = self._lower_body(self.subgraphs[number], self._fresh(f"body{number}"), values)
+        for fragment in fragments:
+            self.fragment.nodes.extend(fragment.nodes)
+            self.fragment.values.update(fragment.values)
+        return results
 
     def const(self, array: npt.ArrayLike, dtype: npt.DTypeLike = None) -> Value:
         """A constant; a second one of equal type and content within the node is the same value."""
