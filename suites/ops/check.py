@@ -23,6 +23,10 @@ from .reference import MXNetRefuses, Reference, node_of
 from .reproduce import explain, isolated
 
 DYNAMIC_SPAN = 3
+ENGINE_OPTIONS = {
+    "onnxruntime": {"threads": 1},
+    "tensorrt": {"plan_cache": False, "timing_cache": False, "contexts": 1, "optimization_level": 1},
+}
 ISOLATE = "MXTRT_ISOLATE"  # set by pytest's --isolate: each case in a process of its own
 
 
@@ -49,9 +53,13 @@ def compiled(case: Case, arrays: dict[str, np.ndarray], engine: str, precision: 
             inputs[name] = harness.Input(sizes, arrays[name].dtype)
     params = {name: arrays[name] for name, tensor in case.inputs.items() if tensor.const}
     return compile_graph(
-        parse_symbol(symbol_json(case)), params, inputs, engine=engine, precision=precision, fallback="error", threads=1
-    ) if engine == "onnxruntime" else compile_graph(
-        parse_symbol(symbol_json(case)), params, inputs, engine=engine, precision=precision, fallback="error"
+        parse_symbol(symbol_json(case)),
+        params,
+        inputs,
+        engine=engine,
+        precision=precision,
+        fallback="error",
+        **ENGINE_OPTIONS.get(engine, {}),
     )
 
 
