@@ -30,6 +30,7 @@ from onnx import defs
 
 from harness import numerics
 from harness.operators import registry
+from suites.meta.equivalent import why_equivalent
 from suites.ops import check
 from suites.ops.case import Case, Spec, all_specs
 from suites.ops.coverage import cases_of
@@ -81,7 +82,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the cases said of a fault: ``caught`` by what, after how many cases."""
+    """What the cases said of a fault: ``caught`` by what, after how many cases; or why it changes no answer."""
 
     fault: Fault
     operators: tuple[str, ...]
@@ -89,6 +90,7 @@ class Verdict:
     by: str
     cases: int
     seconds: float
+    equivalent: str | None = None
 
 
 def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
@@ -385,7 +387,8 @@ def judge(fault: Fault, operators: Sequence[str]) -> Verdict:
                 break
     finally:
         function.__code__ = own
-    return Verdict(fault, tuple(tested), bool(by), by, count, round(time.perf_counter() - start, 3))
+    why = None if by else why_equivalent(fault.function, fault.source, fault.kind)
+    return Verdict(fault, tuple(tested), bool(by), by, count, round(time.perf_counter() - start, 3), why)
 
 
 def _spread(operators: Sequence[str]) -> list[str]:
@@ -428,23 +431,29 @@ def main() -> int:
     for verdict in run(given.count, given.seed, given.operators):
         verdicts.append(verdict)
         fault = verdict.fault
-        if not verdict.caught:
+        if not verdict.caught and not verdict.equivalent:
             place = f"{fault.module.rpartition('.')[2]}.py:{fault.line} ({fault.function})"
             print(f"survived: {place}: {fault.kind}: {fault.source}  [{', '.join(verdict.operators)}]", flush=True)
         if given.json and (len(verdicts) % 20 == 0 or len(verdicts) == given.count):
             _write(given.json, verdicts, given.seed)
     if given.json:
         _write(given.json, verdicts, given.seed)
-    caught = sum(verdict.caught for verdict in verdicts)
-    print(f"{caught} of {len(verdicts)} planted faults were caught ({100 * caught / max(len(verdicts), 1):.1f} %)")
-    return 0 if caught >= 0.99 * len(verdicts) else 1
+    caught, judged = _score(verdicts)
+    print(f"{caught} of {judged} planted faults were caught ({100 * caught / max(judged, 1):.1f} %); ", end="")
+    print(f"{len(verdicts) - judged} more change no answer (suites/meta/equivalent.py)")
+    return 0 if caught >= 0.99 * judged else 1
+
+
+def _score(verdicts: Sequence[Verdict]) -> tuple[int, int]:
+    """How many faults were caught, and how many there were that change an answer."""
+    return sum(verdict.caught for verdict in verdicts), sum(not verdict.equivalent for verdict in verdicts)
 
 
 def _write(path: Path, verdicts: Sequence[Verdict], seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    caught = sum(verdict.caught for verdict in verdicts)
+    caught, judged = _score(verdicts)
     entries = [asdict(verdict) for verdict in verdicts]
-    content = {"planted": len(verdicts), "caught": caught, "seed": seed, "verdicts": entries}
+    content = {"planted": judged, "caught": caught, "equivalent": len(verdicts) - judged, "seed": seed, "verdicts": entries}
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
