@@ -89,7 +89,7 @@ def compile_graph(
     """``compile`` for a graph and parameters that have been read already."""
     _check_choice("precision", precision, PRECISIONS)
     _check_choice("fallback", fallback, FALLBACKS)
-    if not isinstance(min_segment_size, int) or min_segment_size < 1:
+    if not isinstance(min_segment_size, int) or isinstance(min_segment_size, bool) or min_segment_size < 1:
         raise OptionError(f"min_segment_size: {min_segment_size!r} is not a positive integer")
     library = get_engine(choose_engine(engine))
     conversion, options = split_options(engine_options)
@@ -146,7 +146,9 @@ def to_onnx(
 
 
 def choose_engine(engine: str) -> str:
-    """ "auto" resolved to the name of an engine that is there."""
+    """ "auto" resolved to the name of an engine that is there; OptionError for what is no name."""
+    if not isinstance(engine, str):
+        raise OptionError(f"engine: {engine!r} is not the name of an engine")
     if engine != "auto":
         return engine
     try:

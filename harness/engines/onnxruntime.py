@@ -62,8 +62,10 @@ class OnnxRuntimeEngine:
         threads = options.get("threads", 1)
         if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
             raise OptionError(f"threads: {threads!r} is not a positive integer")
-        if options.get("optimization", "all") not in _LEVELS:
+        if options.get("optimization", "all") not in tuple(_LEVELS):
             raise OptionError(f"optimization: {options['optimization']!r} is none of {', '.join(_LEVELS)}")
+        if not isinstance(options.get("profile_to", ""), (str, os.PathLike)):
+            raise OptionError(f"profile_to: {options['profile_to']!r} is not the path of a folder")
 
     def refuse(self, fragment: Fragment) -> str | None:
         types = {name: _dtype_text(value.dtype) for name, value in fragment.values.items()}

@@ -59,7 +59,7 @@ def as_arrays(params: Any) -> dict[str, Array]:
         return {name: value for part in params for name, value in as_arrays(part).items()}
     if not isinstance(params, Mapping):
         raise OptionError(f"params: {type(params).__name__} is neither a mapping nor the path of a .params file")
-    return {str(name): to_array(value, str(name)) for name, value in strip_prefix(params).items()}
+    return {name: to_array(value, name) for name, value in strip_prefix(params).items()}
 
 
 def to_array(value: Any, name: str) -> Array:

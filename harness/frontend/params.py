@@ -60,7 +60,8 @@ def place_in_file(array: Array) -> tuple[Path, int] | None:
 
 def strip_prefix(params: Mapping[str, Any]) -> dict[str, Any]:
     """Names without ``arg:`` and ``aux:``."""
-    return {name[4:] if name[:4] in ("arg:", "aux:") else name: value for name, value in params.items()}
+    texts = ((str(name), value) for name, value in params.items())
+    return {name[4:] if name[:4] in ("arg:", "aux:") else name: value for name, value in texts}
 
 
 class _Reader:
