@@ -63,4 +63,4 @@ def _weighted(cx: Context, value: Value, attention: Value, source: Value, heads:
     summed = cx.op("MatMul", attention, cx.transpose(value, [1, 0, 2]))
     rows = cx.transpose(summed, [1, 0, 2])
     width = static(value.shape[2], "the depth") * heads
-    return cx.reshape(rows, (rows.shape[0], source.shape[1], width))
+    return cx.reshape(rows, (rows.shape[0], source.shape[1], width), source)

@@ -255,8 +255,8 @@ class Context:
             return self.const(x.const.astype(target))
         return self.op("Cast", x, type=TensorType(target, x.shape), to=helper.np_dtype_to_tensor_dtype(target))
 
-    def reshape(self, x: Value, shape: Sequence[Size]) -> Value:
-        """``x`` with another shape, whose sizes may be symbolic (then they must follow from those of ``x``)."""
+    def reshape(self, x: Value, shape: Sequence[Size], *sources: Value) -> Value:
+        """``x`` with another shape, whose sizes may be symbolic (then they must follow from those of ``x`` and ``sources``)."""
         target = tuple(shape)
         if target == x.shape:
             return x
@@ -270,7 +270,7 @@ class Context:
         if len(open_axes) <= 1 and not any(size == 0 for size in target):
             codes = [0 if a in copied else -1 if a in open_axes else int(s) for a, s in enumerate(target)]  # type: ignore[call-overload]
             return self.op("Reshape", x, self.ints(*codes), type=kind)
-        return self.op("Reshape", x, self.shape(target, x), type=kind, allowzero=1 if 0 in target else None)
+        return self.op("Reshape", x, self.shape(target, x, *sources), type=kind, allowzero=1 if 0 in target else None)
 
     def transpose(self, x: Value, perm: Sequence[int]) -> Value:
         """``x`` with its axes in another order; ``x`` itself if the order is the same."""

@@ -22,7 +22,7 @@ def fully_connected(cx: Context, a: Attributes, data: Value, weight: Value, bias
         bias = cx.reshape(bias, (a.num_hidden,))
     rows = cx.reshape(x, (product(x.shape[:-1]), x.shape[-1]))
     y = cx.op("Gemm", rows, weight, bias, type=TensorType(x.dtype, (rows.shape[0], a.num_hidden)), transB=1)
-    return cx.reshape(y, (*x.shape[:-1], a.num_hidden))
+    return cx.reshape(y, (*x.shape[:-1], a.num_hidden), x)
 
 
 def flattened(cx: Context, x: Value) -> Value:

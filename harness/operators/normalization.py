@@ -96,7 +96,7 @@ def group_norm(cx: Context, a: Attributes, data: Value, gamma: Value, beta: Valu
     rest = channels // groups * product(data.shape[2:])
     rows = cx.reshape(data, (data.shape[0], groups, rest))
     y = cx.op("InstanceNormalization", rows, gamma, beta, type=rows.type, epsilon=a.eps)
-    y = cx.reshape(y, data.shape)
+    y = cx.reshape(y, data.shape, data)
     if not a.output_mean_var:
         return [y]
     return [y, *(cx.squeeze(moment, 2) for moment in _moments(cx, rows, [2], a.eps))]

@@ -154,7 +154,7 @@ def _side_by_side(cx: Context, y: Value) -> Value:
     length, directions, batch, size = y.shape
     if directions == 1:
         return cx.squeeze(y, 1)
-    return cx.reshape(cx.transpose(y, [0, 2, 1, 3]), (length, batch, static(directions, "") * static(size, "")))
+    return cx.reshape(cx.transpose(y, [0, 2, 1, 3]), (length, batch, static(directions, "") * static(size, "")), y)
 
 
 def _ordered(cx: Context, x: Value, order: Sequence[int]) -> Value:

@@ -63,7 +63,7 @@ def softmax_output(cx: Context, a: Attributes, data: Value, label: Value | None 
     if a.preserve_shape or data.rank == 2:
         return cx.op("Softmax", data, type=data.type, axis=data.rank - 1)
     rows = flattened(cx, data)
-    return cx.reshape(cx.op("Softmax", rows, type=rows.type, axis=1), data.shape)
+    return cx.reshape(cx.op("Softmax", rows, type=rows.type, axis=1), data.shape, data)
 
 
 @operator("LinearRegressionOutput", "MAERegressionOutput", ignore=("grad_scale",))
