@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 
-from .case import DEFAULT, Attributes, Draw, Inputs, Spec, Tensor
+from .case import DEFAULT, Attributes, Case, Draw, Inputs, Spec, Tensor
+
+LAST = {"NWC": "NCW", "NHWC": "NCHW", "NDHWC": "NCDHW"}
+FIRST = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
 
 
 def convolution(d: Draw, a: Attributes) -> Inputs:
@@ -14,42 +20,161 @@ def convolution(d: Draw, a: Attributes) -> Inputs:
     a["num_filter"] = filters
     stretch = a.get("dilate", (1,) * dims)
     spatial = tuple((k - 1) * s + d.integer(1, 4) for k, s in zip(a["kernel"], stretch))
-    weight_shape = (filters, channels // group, *a["kernel"])
-    inputs = {
-        "data": Tensor((d.integer(1, 3), channels, *spatial), dynamic=(0, *range(2, 2 + dims))),
-        "weight": Tensor(weight_shape, const=d.boolean()),
-    }
+    data, weight = (d.integer(1, 3), channels, *spatial), (filters, channels // group, *a["kernel"])
+    moving = (0, *range(2, 2 + dims))
+    if a.get("layout") in LAST:
+        data, weight, moving = channels_to_last(data), channels_to_last(weight), tuple(range(1 + dims))
+    inputs = {"data": Tensor(data, dynamic=moving), "weight": Tensor(weight, const=d.boolean())}
     if not a.get("no_bias", False):
         inputs["bias"] = Tensor((filters,), const=d.boolean())
     return inputs
 
 
+def deconvolution(d: Draw, a: Attributes) -> Inputs:
+    dims = len(a["kernel"])
+    group = int(a.get("num_group", 1))
+    channels, filters = group * d.integer(1, 3), group * d.integer(1, 2)
+    a["num_filter"] = filters
+    ones = (1,) * dims
+    stride, stretch = a.get("stride", ones), a.get("dilate", ones)
+    spatial = tuple(3 + d.integer(0, 2) for _ in range(dims))
+    if a.pop("targeted", False):
+        full = [(n - 1) * s + e * (k - 1) + 1 for n, s, k, e in zip(spatial, stride, a["kernel"], stretch)]
+        a["target_shape"] = tuple(size - d.integer(0, 2) for size in full)
+    inputs = {
+        "data": Tensor((d.integer(1, 2), channels, *spatial), dynamic=() if "target_shape" in a else (0, 2)),
+        "weight": Tensor((channels, filters // group, *a["kernel"]), const=d.boolean()),
+    }
+    if a.get("no_bias", True) is False:
+        inputs["bias"] = Tensor((filters,), const=d.boolean())
+    return inputs
+
+
+def channels_to_last(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (shape[0], *shape[2:], shape[1])
+
+
+def channels_last_reference(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """MXNet's CPU has no channels-last convolution: transpose, run channels first, transpose back."""
+    from .reference import Reference
+
+    layout = case.attributes["layout"]
+    turned = {name: np.moveaxis(a, -1, 1) if name in ("data", "weight") else a for name, a in arrays.items()}
+    inner = replace(
+        case, attributes={**case.attributes, "layout": LAST[layout]}, reference="",
+        inputs={name: replace(tensor, shape=turned[name].shape) for name, tensor in case.inputs.items()},
+    )  # fmt: skip
+    (y,) = Reference(inner)(turned, str(arrays["data"].dtype))
+    return [np.moveaxis(y, 1, -1)]
+
+
 def fits_kernel(a: Attributes) -> bool:
     dims = len(a["kernel"])
-    per_axis = ("stride", "dilate", "pad", "adj", "target_shape")
+    per_axis = ("stride", "dilate", "pad", "adj")
     if any(len(a[name]) != dims for name in per_axis if name in a):
         return False
-    return a.get("layout") in (DEFAULT, None, {1: "NCW", 2: "NCHW", 3: "NCDHW"}[dims])
+    layout = a.get("layout")
+    return layout is None or layout == "None" or LAST.get(layout, layout) == FIRST[dims]
+
+
+def fits_deconvolution(a: Attributes) -> bool:
+    stride = a.get("stride", (1, 1, 1))
+    targeted = a.get("targeted", False)
+    if not fits_kernel(a) or (targeted and ("pad" in a or "adj" in a)):
+        return False
+    return all(extra < step for extra, step in zip(a.get("adj", ()), stride))
 
 
 def products(a: Attributes, inputs: Inputs) -> int:
     return int(np.prod(inputs["weight"].shape))
 
 
+def pooling(d: Draw, a: Attributes) -> Inputs:
+    layout = a.get("layout", "None")
+    dims = 1 if layout in ("NCW", "NWC") else 3 if layout in ("NCDHW", "NDHWC") else 2 if layout != "None" else d.integer(1, 3)
+    full = a.get("pooling_convention") == "full"
+    a["kernel"] = d.sizes(dims, 1, 3)
+    for name, low, high in (("stride", 1, 4 if full else 3), ("pad", 0, 2)):
+        if d.boolean():
+            a[name] = d.sizes(dims, low, high)
+    if "pad" in a and d.boolean():
+        a["pad"] = tuple(min(p, k - 1) for p, k in zip(a["pad"], a["kernel"]))
+    if a.get("pool_type") == "lp":
+        a["p_value"] = d.pick([1, 2, 3])
+    high = 5 if dims < 3 else 4
+    shape = (d.integer(1, 2), d.integer(1, 3), *(k + d.integer(0, high - k) for k in a["kernel"]))
+    moving = (0, *range(2, 2 + dims))
+    if layout in LAST:
+        shape, moving = channels_to_last(shape), tuple(range(1 + dims))
+    low = 0.5 if a.get("p_value") in (1, 3) else -2.0  # a sum near 0 under a cube root is ill-posed
+    return {"data": Tensor(shape, d.pick(["float32", "float32", "float16"]), low, distinct=True, dynamic=moving)}
+
+
+def pooling_v1(d: Draw, a: Attributes) -> Inputs:
+    a["kernel"] = d.sizes(2, 1, 3)
+    if d.boolean():
+        a["stride"] = d.sizes(2, 1, 3)
+    if d.boolean():
+        a["pad"] = tuple(d.integer(0, k - 1) for k in a["kernel"])
+    shape = (d.integer(1, 2), d.integer(1, 3), *(k + d.integer(0, 3) for k in a["kernel"]))
+    return {"data": Tensor(shape, distinct=True, dynamic=(0, 2, 3))}
+
+
+def window(a: Attributes, inputs: Inputs) -> int:
+    return int(np.prod(inputs["data"].shape[1:]))
+
+
+TUNING = {"workspace": [DEFAULT, 256, 1024], "cudnn_tune": [DEFAULT, "off"], "cudnn_off": [DEFAULT, True]}
+WINDOW = {
+    "kernel": [(3,), (1, 1), (3, 2), (2, 1, 3)],
+    "stride": [DEFAULT, (2,), (2, 1), (1, 2, 1)],
+    "dilate": [DEFAULT, (3,), (1, 2), (2, 1, 1)],
+    "pad": [DEFAULT, (1,), (1, 0), (1, 2), (0, 1, 1)],
+    "num_group": [DEFAULT, 2, 3],
+    "no_bias": [DEFAULT, False, True],
+}
+POOL = {
+    "pool_type": [DEFAULT, "max", "avg", "sum"],
+    "global_pool": [DEFAULT, False, True],
+    "pooling_convention": [DEFAULT, "valid", "full"],
+}
+
 SPECS = [
     Spec(
-        "Convolution",
+        "Convolution", {**WINDOW, "layout": [DEFAULT, "None", "NCW", "NCHW", "NCDHW"]}, convolution,
+        legal=fits_kernel, terms=products,
+    ),
+    Spec(
+        "Convolution", {**WINDOW, "layout": ["NHWC", "NDHWC"]}, convolution,
+        legal=fits_kernel, terms=products, reference=f"{__name__}:channels_last_reference",
+    ),
+    Spec(
+        "Deconvolution",
         {
-            "kernel": [(3,), (1, 1), (3, 2), (2, 1, 3)],
-            "stride": [DEFAULT, (2,), (2, 1), (1, 2, 1)],
-            "dilate": [DEFAULT, (3,), (1, 2), (2, 1, 1)],
-            "pad": [DEFAULT, (1,), (1, 0), (1, 2), (0, 1, 1)],
-            "num_group": [DEFAULT, 2, 3],
-            "no_bias": [DEFAULT, True],
-            "layout": [DEFAULT, "NCW", "NCHW", "NCDHW"],
+            "kernel": [(3,), (1, 1), (3, 2)],
+            "stride": [DEFAULT, (2,), (2, 3)],
+            "dilate": [DEFAULT, (2,), (1, 2)],
+            "pad": [DEFAULT, (1,), (1, 0)],
+            "adj": [DEFAULT, (1,), (1, 2)],
+            "num_group": [DEFAULT, 2],
+            "no_bias": [DEFAULT, False, True],
+            "layout": [DEFAULT, "None", "NCW", "NCHW"],
+            "targeted": [DEFAULT, True],
         },
-        convolution,
-        legal=fits_kernel,
+        deconvolution,
+        legal=fits_deconvolution,
         terms=products,
     ),
-]
+    Spec(
+        "Pooling",
+        {
+            **{**POOL, "pool_type": [DEFAULT, "max", "avg", "sum", "lp"]},
+            "count_include_pad": [DEFAULT, "None", False, True],
+            "layout": [DEFAULT, "None", "NCW", "NCHW", "NCDHW", "NWC", "NHWC", "NDHWC"],
+        },
+        pooling,
+        terms=window,
+        examples=15,
+    ),
+    Spec("Pooling_v1", POOL, pooling_v1, terms=window, reference_dtype="float32"),
+]  # fmt: skip

@@ -1,0 +1,99 @@
+"""RNN: how its attributes and shapes are drawn.
+
+With oneDNN off, MXNet's float32 kernel reads uninitialised memory or raises; float64 takes the plain kernel. That
+kernel ignores ``sequence_length``, so each row is run on its own, up to its length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from .case import DEFAULT, Attributes, Case, Draw, Inputs, Spec, Tensor
+
+GATES = {"rnn_relu": 1, "rnn_tanh": 1, "lstm": 4, "gru": 3}
+
+
+def rnn(d: Draw, a: Attributes) -> Inputs:
+    length, batch, features = d.integer(1, 4), d.integer(1, 3), d.integer(1, 3)
+    size, layers = a["state_size"], a["num_layers"]
+    directions = 2 if a.get("bidirectional") else 1
+    width = a.get("projection_size", size)
+    gates = GATES[a["mode"]] * size
+    count = 0
+    for layer in range(layers):
+        inputs = features if layer == 0 else width * directions
+        projected = width * size if "projection_size" in a else 0
+        count += directions * (gates * (inputs + width) + projected + 2 * gates)
+    found = {
+        "data": Tensor((length, batch, features)),
+        "parameters": Tensor((count,), low=-1, high=1, const=d.boolean()),
+        "state": Tensor((layers * directions, batch, width)),
+    }
+    if a["mode"] == "lstm":
+        found["state_cell"] = Tensor((layers * directions, batch, size))
+    if a.get("use_sequence_length"):
+        found["sequence_length"] = Tensor((batch,), d.pick(["float32", "int32"]), values=np.array(
+            [d.integer(1, length) for _ in range(batch)]
+        ))
+    return found
+
+
+def reference(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """MXNet in float64, row by row where the rows differ in length."""
+    wide = {name: a.astype(np.float64) for name, a in arrays.items() if name != "sequence_length"}
+    attributes = {key: value for key, value in case.attributes.items() if key != "use_sequence_length"}
+    inner = replace(case, attributes=attributes, reference="")
+    kind = arrays["data"].dtype
+    lengths = arrays.get("sequence_length")
+    if lengths is None:
+        return [y.astype(kind) for y in _run(inner, wide)]
+    rows = []
+    for row, length in enumerate(lengths.astype(int)):
+        part = {name: a if name == "parameters" else a[:, row : row + 1] for name, a in wide.items()}
+        part["data"] = part["data"][:length]
+        y, *states = _run(inner, part)
+        padding = np.zeros((len(wide["data"]) - length, *y.shape[1:]))
+        rows.append([np.concatenate([y, padding]), *states])
+    return [np.concatenate(parts, 1).astype(kind) for parts in zip(*rows)]
+
+
+def _run(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    from .reference import Reference
+
+    inputs = {name: Tensor(a.shape, "float64") for name, a in arrays.items()}
+    return Reference(replace(case, inputs=inputs))(arrays)
+
+
+def legal(a: Attributes) -> bool:
+    if "projection_size" in a:
+        return a["mode"] == "lstm" and not a.get("use_sequence_length")
+    return True
+
+
+def outputs(a: Attributes) -> int:
+    return (3 if a["mode"] == "lstm" else 2) if a.get("state_outputs") else 1
+
+
+SPECS = [
+    Spec(
+        "RNN",
+        {
+            "mode": ["rnn_relu", "rnn_tanh", "lstm", "gru"],
+            "state_size": [1, 3],
+            "num_layers": [1, 2],
+            "bidirectional": [DEFAULT, False, True],
+            "state_outputs": [DEFAULT, False, True],
+            "p": [DEFAULT, 0.3, 0.6],
+            "projection_size": [DEFAULT, 2, 4],
+            "use_sequence_length": [DEFAULT, False, True],
+        },
+        rnn,
+        legal=legal,
+        outputs=outputs,
+        terms=lambda a, i: 64,
+        reference=f"{__name__}:reference",
+    ),
+]
