@@ -89,7 +89,7 @@ class Cuda(Protocol):
 _INT, _SIZE, _HANDLE, _FLOAT = ctypes.c_int, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_float
 _UINT, _ADDRESS = ctypes.c_uint, ctypes.c_uint64
 _ATTRIBUTE_MAJOR, _ATTRIBUTE_MINOR = 75, 76
-_CAPTURE_THREAD_LOCAL = 1
+_CAPTURE_RELAXED = 2
 _STREAM_NON_BLOCKING = 1
 _EVENT_TIMING, _EVENT_NO_TIMING = 0, 2
 _NOT_READY = "CUDA_ERROR_NOT_READY"
@@ -310,8 +310,8 @@ class Driver:
         return float(self._call("cuEventElapsedTime", begin, end))
 
     def begin_capture(self, stream: int) -> None:
-        # Thread-local: other threads may allocate memory while this one captures.
-        self._call("cuStreamBeginCapture", stream, _CAPTURE_THREAD_LOCAL)
+        # Relaxed: other threads may allocate memory meanwhile, and Python's garbage collector may free some in this one.
+        self._call("cuStreamBeginCapture", stream, _CAPTURE_RELAXED)
 
     def end_capture(self, stream: int) -> int:
         graph = self._call("cuStreamEndCapture", stream)

@@ -32,6 +32,7 @@ class Event:
 class Stream:
     work: deque[Work] = field(default_factory=deque)
     capture: list[Work] | None = None
+    running: bool = False
 
 
 class DoubleCuda:
@@ -132,9 +133,15 @@ class DoubleCuda:
             self._drain(stream)
 
     def _drain(self, stream: int, until: Event | None = None) -> None:
-        work = self._streams[stream].work
-        while work and (until is None or not until.done):
-            work.popleft()()
+        entry = self._streams[stream]
+        if entry.running:  # freed memory found by the garbage collector in the middle of some work
+            return
+        entry.running = True
+        try:
+            while entry.work and (until is None or not until.done):
+                entry.work.popleft()()
+        finally:
+            entry.running = False
 
     def _drain_all(self) -> None:
         for stream in list(self._streams):
