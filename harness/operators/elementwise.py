@@ -458,7 +458,16 @@ def identity(cx: Context, a: Attributes, data: Value) -> Value:
     return data
 
 
-@operator("Cast", "amp_cast")
+@operator("amp_cast")
+def amp_cast(cx: Context, a: Attributes, data: Value) -> Value:
+    """Floats as another float type; other types stay."""
+    if not is_float(data):
+        a.ignore("dtype")
+        return data
+    return cast(cx, a, data)
+
+
+@operator("Cast")
 def cast(cx: Context, a: Attributes, data: Value) -> Value:
     """Data as another type: floats truncate, integers wrap around, NaN is true."""
     target = np.dtype(a.dtype) if a.dtype != "bfloat16" else None
@@ -523,7 +532,7 @@ def multi_all_finite(cx: Context, a: Attributes, *data: Value) -> Value:
 
 @operator("_contrib_allclose")
 def allclose(cx: Context, a: Attributes, x: Value, y: Value) -> Value:
-    """Shape (1,): 1 if |x - y| <= atol + rtol |y| everywhere, else 0. Float32."""
+    """Shape (1,): 1 if |x - y| <= atol + rtol |y| everywhere, else 0. uint8."""
     if not is_float(x) or x.dtype != y.dtype:
         raise Unsupported(f"inputs of {x.dtype} and {y.dtype}; cast both to float32")
     gap = typed(cx, "Abs", pair(cx, "Sub", x, y))
@@ -534,7 +543,8 @@ def allclose(cx: Context, a: Attributes, x: Value, y: Value) -> Value:
     if a.equal_nan:
         close = pair(cx, "Or", close, pair(cx, "And", isnan(cx, x), isnan(cx, y)))
     kind = TensorType(np.dtype(np.float32), ())
-    return cx.reshape(cx.op("ReduceMin", cx.cast(close, np.float32), type=kind, keepdims=0), (1,))
+    every = cx.op("ReduceMin", cx.cast(close, np.float32), type=kind, keepdims=0)
+    return cx.cast(cx.reshape(every, (1,)), np.uint8)
 
 
 # --- two tensors -----------------------------------------------------------------------------------------------------
@@ -735,10 +745,10 @@ for _name, _base in _NP_PROMOTED.items():
 @operator("_npi_true_divide")
 def true_divide(cx: Context, a: Attributes, lhs: Value, rhs: Value) -> Value:
     """x / y, broadcast; integers and bool as float32."""
+    if is_float(lhs) == is_float(rhs):
+        _check_equal_types(lhs, rhs)
     if not is_float(lhs) and not is_float(rhs):
         return pair(cx, "Div", cx.cast(lhs, np.float32), cx.cast(rhs, np.float32))
-    if is_float(lhs) and is_float(rhs):
-        _check_equal_types(lhs, rhs)
     return pair(cx, "Div", *promoted(cx, lhs, rhs))
 
 
