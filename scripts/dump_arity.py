@@ -25,6 +25,7 @@ from harness.operators.schema import AttributeType, Schema, schemas
 TARGET = Path(__file__).resolve().parents[1] / "harness" / "frontend" / "arity.json"
 CONTROL_FLOW = ("_cond", "_foreach", "_while_loop")  # cannot be made without a body
 PLAIN = {"float": "1.0", "boolean": "0", "Shape(tuple)": "(1,1)", "tuple of <int>": "(1,)", "tuple of <float>": "(1.0,)"}
+ANY = "*"  # in arity.json: whatever the value, if it is not None
 Arity = tuple[list[str], list[str]]  # inputs, outputs
 
 
@@ -38,6 +39,8 @@ def values(name: str, kind: AttributeType) -> list[str]:
         return list(kind.choices)
     if kind.kind == "boolean":
         return ["0", "1"]
+    if kind.optional and kind.kind in ("int", "long", "float", "double"):
+        return [ANY]
     if name in ("indices", "sections"):
         return ["(0,)"] if name == "indices" else ["1", "2", "3"]
     return ["1", "2", "3"] if name.startswith("num_") else []
@@ -50,7 +53,7 @@ def arity(operator: str, attributes: Mapping[str, str]) -> Arity:
     operator_handle, handle = ctypes.c_void_p(), ctypes.c_void_p()
     check(lib.NNGetOpHandle(text(operator.encode()), ctypes.byref(operator_handle)))
     size = len(attributes)
-    keys, settings = ((text * size)(*(t.encode() for t in group)) for group in (attributes, attributes.values()))
+    keys, settings = ((text * size)(*(("1" if t == ANY else t).encode() for t in group)) for group in (attributes, attributes.values()))
     check(lib.MXSymbolCreateAtomicSymbol(operator_handle, ctypes.c_uint(size), keys, settings, ctypes.byref(handle)))
     symbol = mx.sym.Symbol(handle)
     symbol._compose(name="n")

@@ -78,10 +78,15 @@ def _variant(schema: Schema, entry: Mapping[str, Any], attributes: Mapping[str, 
     for variant in entry.get("variants", ()):
         wanted, names = variant[0], variant[place]
         if names is not None and len(wanted) >= best[0]:
-            kinds = schema.attributes
-            if all(_value(schema, n, attributes) == parse(kinds[n], text) for n, text in wanted.items()):
+            if all(_is(schema, name, text, attributes) for name, text in wanted.items()):
                 best = (len(wanted), names)
     return best[1]
+
+
+def _is(schema: Schema, name: str, text: str, attributes: Mapping[str, str]) -> bool:
+    """Whether an attribute has the value that a variant asks for; "*" asks for any but None."""
+    value = _value(schema, name, attributes)
+    return bool(value is not None if text == "*" else value == parse(schema.attributes[name], text))
 
 
 def _value(schema: Schema, name: str, attributes: Mapping[str, str]) -> Any:
