@@ -19,7 +19,9 @@ Function = Callable[..., Sequence[Array]]
 Axes = Mapping[str, int]
 
 
-def equal_rows(function: Function, inputs: Mapping[str, Array], batch: Axes, outputs: Sequence[int]) -> list[Comparison]:
+def equal_rows(
+    function: Function, inputs: Mapping[str, Array], batch: Axes, outputs: Sequence[int]
+) -> list[Comparison]:
     """Rows of the batch that are equal give rows of the answer that are equal, to the last bit.
 
     Args:
@@ -29,7 +31,9 @@ def equal_rows(function: Function, inputs: Mapping[str, Array], batch: Axes, out
         outputs: the batch axis of each output.
     """
     repeated = {
-        name: np.repeat(np.take(array, [0], batch[name]), array.shape[batch[name]], batch[name]) if name in batch else array
+        name: np.repeat(np.take(array, [0], batch[name]), array.shape[batch[name]], batch[name])
+        if name in batch
+        else array
         for name, array in inputs.items()
     }
     answers = function(**repeated)

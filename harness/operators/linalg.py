@@ -101,7 +101,9 @@ def _substitute(cx: Context, matrix: Value, data: Value, lower: bool) -> Value:
         row = _rows(cx, data, i, i + 1)
         if known:
             part = cx.slice(matrix, [i, known[0]], [i + 1, known[-1] + 1], [matrix.rank - 2, matrix.rank - 1])
-            row = cx.op("Sub", row, product_of(cx, part, cx.concat([rows[k] for k in known], data.rank - 2)), type=row.type)
+            row = cx.op(
+                "Sub", row, product_of(cx, part, cx.concat([rows[k] for k in known], data.rank - 2)), type=row.type
+            )
         rows[i] = cx.op("Div", row, _element(cx, matrix, i, i), type=row.type)
     return _stacked(cx, [rows[i] for i in range(n)], data.shape)
 

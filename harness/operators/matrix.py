@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -186,7 +186,27 @@ def einsum(cx: Context, a: Attributes, *data: Value) -> Value:
 
 def _einsum(cx: Context, terms: Sequence[str], values: Sequence[Value], result: str, shape: Shape) -> Value:
     kind = TensorType(values[0].dtype, shape)
+    if len(values) == 1 or kind.dtype.kind in "iu":  # TensorRT's Einsum does not take integers
+        return _summed_product(cx, terms, values, result, kind)
     return cx.op("Einsum", *values, type=kind, equation=f"{','.join(terms)}->{result}")
+
+
+def _summed_product(cx: Context, terms: Sequence[str], values: Sequence[Value], result: str, kind: TensorType) -> Value:
+    """The same as a product of broadcast tensors, summed over the labels that the result lacks."""
+    summed = "".join(label for label in dict.fromkeys("".join(terms)) if label not in result)
+    labels = result + summed
+    aligned = []
+    for term, value in zip(terms, values):
+        turned = cx.transpose(value, sorted(range(value.rank), key=_places_of(term, labels)))
+        aligned.append(cx.unsqueeze(turned, *(i for i, label in enumerate(labels) if label not in term)))
+    y = aligned[0] if len(aligned) == 1 else cx.op("Mul", *aligned)
+    if not summed:
+        return y
+    return cx.op("ReduceSum", y, cx.ints(*range(len(result), len(labels))), type=kind, keepdims=0)
+
+
+def _places_of(term: str, labels: str) -> Callable[[int], int]:
+    return lambda axis: labels.index(term[axis])
 
 
 def _einsum_dtype(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:

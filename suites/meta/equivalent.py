@@ -18,6 +18,8 @@ class Equivalent(NamedTuple):
 
 
 EQUIVALENT = [
+    Equivalent("_einsum", "if len(values) == 1 or kind.dtype.kind in \"iu\":  # TensorRT's Einsum does not take integers", (),
+               "chooses between Einsum and a summed product, which give the same"),
     Equivalent(
         "contract",
         "if rhs.rank == 2 and list(left) == [lhs.rank - 1] and list(right) == [0] and lhs.rank > 1:",

@@ -298,18 +298,22 @@ def known_cases(operator: str) -> list[tuple[Known, bool]]:
     found = []
     for spec in _specs()[operator]:
         for case in cases_of(spec):
-            if limitation_of(case, "onnxruntime", "fp32") is None:
-                known = _known(case)
+            known = _known(case) if limitation_of(case, "onnxruntime", "fp32") is None else None
+            if known is not None:
                 found.append((known, False))
                 if any(tensor.dynamic for tensor in case.inputs.values()) and len(found) % 4 == 0:
                     found.append((known, True))
     return found
 
 
-def _known(case: Case) -> Known:
+def _known(case: Case) -> Known | None:
+    """A case with MXNet's answers; None if MXNet refuses it (a fault of its spec, which the suite itself reports)."""
     arrays = case.arrays()
-    reference = Reference(case)
-    native = reference.native(arrays)
+    try:
+        reference = Reference(case)
+        native = reference.native(arrays)
+    except MXNetRefuses:
+        return None
     try:
         exact: Sequence[Any] = reference(arrays)
     except MXNetRefuses:
@@ -405,7 +409,7 @@ def _symptom(known: Known, dynamic: bool) -> str:
     signal.alarm(SECONDS)
     try:
         return known.wrong(dynamic)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  a fault may raise anything
         return type(error).__name__
     finally:
         signal.alarm(0)
@@ -453,7 +457,13 @@ def _write(path: Path, verdicts: Sequence[Verdict], seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     caught, judged = _score(verdicts)
     entries = [asdict(verdict) for verdict in verdicts]
-    content = {"planted": judged, "caught": caught, "equivalent": len(verdicts) - judged, "seed": seed, "verdicts": entries}
+    content = {
+        "planted": judged,
+        "caught": caught,
+        "equivalent": len(verdicts) - judged,
+        "seed": seed,
+        "verdicts": entries,
+    }
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -142,7 +142,13 @@ def judge(
             shapes = f"{actual.shape}, declared as {declared.shape}, should be {own.shape}"
             return math.inf, f"output {i} has the shape {shapes} [{case}]"
         values = wanted.astype(own.dtype) if own.dtype.kind in "biu" else wanted
-        kind = precision if own.dtype == np.float32 else numerics.precision_of(own.dtype) if own.dtype.kind == "f" else "fp32"
+        kind = (
+            precision
+            if own.dtype == np.float32
+            else numerics.precision_of(own.dtype)
+            if own.dtype.kind == "f"
+            else "fp32"
+        )
         result = numerics.compare(actual, values, bound, kind, case.terms)
         if not result:
             return result.headroom, f"output {i}: {result.message} (headroom {result.headroom:.3g}) [{case}]"

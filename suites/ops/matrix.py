@@ -99,7 +99,9 @@ def tensordot(d: Draw, a: Attributes) -> Inputs:
 
 def tensordot_int(d: Draw, a: Attributes) -> Inputs:
     shared = d.sizes(a["axes"], 0, 3)
-    return _two(d, (*d.sizes(d.integer(0, 2), 0, 3), *shared), (*shared, *d.sizes(d.integer(0, 2), 1, 3)), dynamic=False)
+    return _two(
+        d, (*d.sizes(d.integer(0, 2), 0, 3), *shared), (*shared, *d.sizes(d.integer(0, 2), 1, 3)), dynamic=False
+    )
 
 
 EQUATIONS = [
@@ -123,7 +125,9 @@ def einsum(d: Draw, a: Attributes) -> Inputs:
         if len(terms) > 1 and not alone and d.pick([False, False, True]):  # an axis of size 1 broadcasts
             shape = tuple(1 if d.pick([False, False, True]) and size else size for size in shape)
         free = (0,) if number == 0 and "iji" not in term and not alone and shape else ()
-        inputs[f"data{number}"] = Tensor(shape, kind, -9, 9, dynamic=free) if kind[0] in "iu" else Tensor(shape, kind, dynamic=free)
+        inputs[f"data{number}"] = (
+            Tensor(shape, kind, -9, 9, dynamic=free) if kind[0] in "iu" else Tensor(shape, kind, dynamic=free)
+        )
     a["num_args"] = len(terms)
     return inputs
 

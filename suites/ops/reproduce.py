@@ -163,7 +163,7 @@ def main() -> int:
     given = parser.parse_args()
     try:
         headroom = check(from_json(given.case), given.engine, given.precision, given.dynamic)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  the command reports it
         print(f"{type(error).__name__}: {error}")
         return 1
     print(f"right; the largest error over its bound is {headroom:.3g}")

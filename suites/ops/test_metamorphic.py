@@ -20,7 +20,9 @@ from .reference import MXNetRefuses, Reference
 
 def batch_of(case: Case) -> dict[str, int]:
     """The inputs whose axis 0 may vary: the batch, if all of them have the same size there."""
-    return {name: 0 for name, tensor in case.inputs.items() if 0 in tensor.dynamic and not tensor.const}
+    return {
+        name: 0 for name, tensor in case.inputs.items() if 0 in tensor.dynamic and tensor.shape and not tensor.const
+    }
 
 
 def has_batch(case: Case) -> bool:
