@@ -275,20 +275,31 @@ def expand_dims(cx: Context, a: Attributes, data: Value) -> Value:
     return cx.unsqueeze(data, axis_of(a.axis, data.rank + 1))
 
 
-@operator("squeeze", "_np_squeeze")
+@operator("squeeze")
 def squeeze(cx: Context, a: Attributes, data: Value) -> Value:
-    """Without some, or all, axes of size 1; legacy arrays keep one axis."""
+    """Without some, or all, axes of size 1; one axis is left in any case."""
+    places = _ones(a, data)
+    if len(places) == data.rank and data.rank:
+        return cx.reshape(data, (1,))
+    return cx.squeeze(data, *places)
+
+
+@operator("_np_squeeze")
+def np_squeeze(cx: Context, a: Attributes, data: Value) -> Value:
+    """Without some, or all, axes of size 1."""
+    return cx.squeeze(data, *_ones(a, data))
+
+
+def _ones(a: Attributes, data: Value) -> tuple[int, ...]:
+    """The axes to remove, all of size 1."""
     wanted = given(a.axis)
     if wanted is None:
-        places = tuple(i for i, s in enumerate(data.shape) if static(s, "a size (squeeze without axis)") == 1)
-    else:
-        places = axes_of(wanted, data.rank)
+        return tuple(i for i, s in enumerate(data.shape) if static(s, "a size (squeeze without axis)") == 1)
+    places = axes_of(wanted, data.rank)
     for place in places:
         if data.shape[place] != 1:
             raise Unsupported(f"axis {place} has the size {data.shape[place]}; only a fixed size of 1 can be removed")
-    if len(places) == data.rank and data.rank and not cx.np_shape:
-        return cx.reshape(data, (1,))
-    return cx.squeeze(data, *places)
+    return places
 
 
 def _atleast(rank: int) -> None:
@@ -551,6 +562,8 @@ def repeated(cx: Context, x: Value, axis: int, count: int) -> Value:
     """Each element ``count`` times along an axis."""
     if count == 1:
         return x
+    if count == 0:
+        return cut(cx, x, axis, 0, 0)
     before, size, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
     wide = cx.expand(cx.unsqueeze(x, axis + 1), (*before, size, count, *after))
     return cx.reshape(wide, (*before, size * count, *after))

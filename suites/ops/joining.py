@@ -89,7 +89,6 @@ SPECS = [
     Spec("Concat", {"dim": [DEFAULT, 0, 1, 2, -1, -3]}, joined("dim")),
     Spec("Concat", {"dim": [0, 1]}, joined("dim", 2, low=0), np_shape=True),
     Spec("_rnn_param_concat", {"dim": [0]}, joined("dim", 1)),
-    Spec("_rnn_param_concat", {"dim": [DEFAULT, 0, 1]}, joined("dim", 2)),
     Spec("_npi_concatenate", {"axis": [DEFAULT, 0, 1, -1, None]}, joined("axis", 3, 0), np_shape=True),
     Spec("stack", {"axis": [DEFAULT, 0, 1, 3, -1, -4]}, equal(3, (0, 1)), also=("_npi_stack",)),
     Spec("_npi_stack", {"axis": [DEFAULT, -1]}, equal((0, 1)), np_shape=True),

@@ -110,8 +110,9 @@ def permuted(d: Draw, a: Attributes) -> Inputs:
 
 def several(ranks: tuple[int, int]) -> Build:
     def build(d: Draw, a: Attributes) -> Inputs:
-        a["num_args"] = d.integer(1, 3)
-        return {f"x{i}": moved(d, d.shape(ranks), dynamic=(0,)) for i in range(a["num_args"])}
+        a["num_args"], dtype = d.integer(1, 3), d.pick(NUMBERS)
+        shapes = [d.shape(ranks) for _ in range(a["num_args"])]
+        return {f"x{i}": Tensor(shape, dtype, high=100, dynamic=(0,) if shape else ()) for i, shape in enumerate(shapes)}
 
     return build
 
@@ -192,8 +193,9 @@ SPECS = [
                      "keep_highest": [DEFAULT, True, False]}, legacy_reshape,
          legal=lambda a: not a.get("keep_highest") or a["target_shape"] == (0, 8)),
     Spec("_npx_reshape", {"newshape": list(NPX_RESHAPES), "reverse": [DEFAULT, False], "order": [DEFAULT, "C"]},
-         shaped("newshape", NPX_RESHAPES, (0,)), np_shape=True,
-         legal=lambda a: True),
+         shaped("newshape", NPX_RESHAPES), np_shape=True),
+    Spec("_npx_reshape", {"newshape": [(-2, -1), (-2, -4), (-5, -4), (-1, 5)]},
+         lambda d, a: {"a": moved(d, (4, 3, 5), dynamic=(0,))}, np_shape=True),
     Spec("_npx_reshape", {"newshape": list(NPX_REVERSED), "reverse": [True]}, shaped("newshape", NPX_REVERSED), np_shape=True),
     Spec("_npx_reshape", {"newshape": [(), (0, 3), (-2, 5), (-4, 1)]}, np_shape=True, build=lambda d, a: {
         "data": moved(d, {(): (1, 1), (0, 3): (3, 0), (-2, 5): (0, 5), (-4, 1): ()}[a["newshape"]])}),
@@ -210,7 +212,7 @@ SPECS = [
     *[Spec(f"_np_atleast_{n}d", {}, several((1, 4)), outputs=lambda a: a["num_args"]) for n in (1, 2, 3)],
     *[Spec(f"_np_atleast_{n}d", {}, several((0, 2)), outputs=lambda a: a["num_args"], np_shape=True) for n in (1, 2, 3)],
     Spec("transpose", {"axes": AXES}, permuted),
-    Spec("_np_transpose", {"axes": [*AXES, None, (1, -2), (-1, 0, 1)]}, permuted, np_shape=True),
+    Spec("_np_transpose", {"axes": [DEFAULT, *AXES[2:], None, (1, -2), (-1, 0, 1)]}, permuted, np_shape=True),
     Spec("SwapAxis", {"dim1": [DEFAULT, 0, 1, -1], "dim2": [DEFAULT, 0, 2, -2]}, of_rank(3, dynamic=(0, 1, 2))),
     Spec("_np_moveaxis", {"source": [(0,), (-1,), (0, 1), (2, 0)], "destination": [(2,), (0,), (1, 2), (-1, 0)]},
          of_rank(3, dynamic=(0, 1, 2)), legal=legal_move),
@@ -242,5 +244,5 @@ SPECS = [
     Spec("broadcast_axis", {"axis": [(0,), (2,), (2, 0), (0, 1, 2), ()]}, axis_broadcast),
     Spec("broadcast_like", {"lhs_axes": [DEFAULT, (0,), (-1,), (0, 1)], "rhs_axes": [DEFAULT, (1,), (-1,), (2, 0)]},
          broadcast_like, legal=legal_axes),
-    Spec("_identity_with_attr_like_rhs", {}, lambda d, a: {"lhs": moved(d, (2, 3)), "rhs": Tensor((2, 3))}),
+    Spec("_identity_with_attr_like_rhs", {}, lambda d, a: {"lhs": Tensor((2, 3)), "rhs": Tensor((2, 3))}),
 ]  # fmt: skip
