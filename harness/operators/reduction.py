@@ -329,10 +329,10 @@ def _position(cx: Context, op_type: str, data: Value, axis: int | None, keepdims
 def _register_position(name: str, op_type: str, legacy: bool) -> None:
     @operator(name)
     def lower(cx: Context, a: Attributes, data: Value) -> Value:
-        """The first position of the extreme over ``axis`` (None: of the flattened data)."""
+        """The first position of the extreme over ``axis`` (None: of the flattened data), in the data's type or int64."""
         if not legacy:
             return _position(cx, op_type, data, a.axis, a.keepdims)
-        return _legacy_shape(cx, cx.cast(_position(cx, op_type, data, a.axis, a.keepdims), _FLOAT32))
+        return _legacy_shape(cx, cx.cast(_position(cx, op_type, data, a.axis, a.keepdims), data.dtype))
 
 
 _register_position("argmax", "ArgMax", True)

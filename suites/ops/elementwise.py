@@ -276,7 +276,7 @@ def chosen(d: Draw, a: Attributes) -> Inputs:
 def np_chosen(*names: str, dtypes=NUMBERS) -> Build:
     def build(d: Draw, a: Attributes) -> Inputs:
         dtype = d.pick(dtypes)
-        shapes = d.broadcastable((0, 3), low=0)
+        shapes = d.broadcastable((0, 3), low=0 if len(names) == 1 else 1)  # of nothing, MXNet's process ends
         condition = Tensor(shapes[0], d.pick(("float32", "int32", "bool")), values=(0, 1))
         return {"condition": condition, **{name: Tensor(shapes[1], dtype) for name in names}}
 
