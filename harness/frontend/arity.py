@@ -26,7 +26,7 @@ def input_names(operator: str, attributes: Mapping[str, str]) -> tuple[str, ...]
     """The inputs of a node of this canonical operator; None where it takes any number, or is not known."""
     schema = schemas().get(operator)
     entry = _table().get(operator, {})
-    if schema is None or schema.variadic or ("counted" in entry and "inputs" in entry):
+    if schema is None or schema.variadic or "num_arrays" in schema.attributes or ("counted" in entry and "inputs" in entry):
         return None
     names = _variant(schema, entry, attributes, 1)
     if names is None:

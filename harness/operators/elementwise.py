@@ -532,7 +532,7 @@ def multi_all_finite(cx: Context, a: Attributes, *data: Value) -> Value:
 
 @operator("_contrib_allclose")
 def allclose(cx: Context, a: Attributes, x: Value, y: Value) -> Value:
-    """Shape (1,): 1 if |x - y| <= atol + rtol |y| everywhere, else 0. uint8."""
+    """1 without axes if |x - y| <= atol + rtol |y| everywhere, else 0. uint8."""
     if not is_float(x) or x.dtype != y.dtype:
         raise Unsupported(f"inputs of {x.dtype} and {y.dtype}; cast both to float32")
     gap = typed(cx, "Abs", pair(cx, "Sub", x, y))
@@ -543,8 +543,7 @@ def allclose(cx: Context, a: Attributes, x: Value, y: Value) -> Value:
     if a.equal_nan:
         close = pair(cx, "Or", close, pair(cx, "And", isnan(cx, x), isnan(cx, y)))
     kind = TensorType(np.dtype(np.float32), ())
-    every = cx.op("ReduceMin", cx.cast(close, np.float32), type=kind, keepdims=0)
-    return cx.cast(cx.reshape(every, (1,)), np.uint8)
+    return cx.cast(cx.op("ReduceMin", cx.cast(close, np.float32), type=kind, keepdims=0), np.uint8)
 
 
 # --- two tensors -----------------------------------------------------------------------------------------------------

@@ -65,7 +65,19 @@ def _is_singular(case: Case) -> bool:
     return isinstance(values, np.ndarray) and bool((np.linalg.det(values.astype(np.float64)) == 0).any())
 
 
+def _has_nan(case: Case) -> bool:
+    values = [tensor.values for tensor in case.inputs.values() if tensor.values is not None]
+    return any(bool(np.isnan(np.asarray(v, np.float64)).any()) for v in values)
+
+
 LIMITATIONS = [
+    Limitation(
+        ("max", "min", "_np_max", "_np_min"),
+        "the largest or smallest of numbers with a NaN among them is NaN in MXNet; engines skip the NaN",
+        "DIFFERENT",
+        _has_nan,
+        Case("max", {"axis": "1"}, {"data": Tensor((1, 3), values=np.array([[1.0, np.nan, 3.0]]))}),
+    ),
     Limitation(
         FACTORIZED,
         "factorizations of matrices with more than 16 rows are not written out as ONNX",
