@@ -99,10 +99,10 @@ class Inference:
         if not compat.available():
             return None
         symbols = sorted({s for v in inputs if not isinstance(v, (Missing, Untyped)) for d in v.shape if isinstance(d, Dim) for s in d.symbols})
-        first = self._infer(node, inputs, {name: 64 for name in symbols})
+        first = self._infer(node, inputs, dict.fromkeys(symbols, 64))
         if not symbols or first is None:
             return first
-        second = self._infer(node, inputs, {name: 96 for name in symbols})
+        second = self._infer(node, inputs, dict.fromkeys(symbols, 96))
         if second is None or [t.rank for t in first] != [t.rank for t in second]:
             return None
         known = {evaluate(d, dict.fromkeys(symbols, 64)): d for v in inputs for d in v.shape if isinstance(d, Dim)}
@@ -179,22 +179,37 @@ class MXNetSession:
         self.np_shape, self.name = np_shape, name
         self._operator = mx.ndarray.CachedOp(symbol)
         self._constants = {key: _to_mxnet(mx, array) for key, array in constants.items()}
-        self._slots = [(n, None if n in constants else self.input_names.index(n)) for n in symbol.list_inputs()]
+        self._symbol, self._order = symbol, symbol.list_inputs()
+        self._places = {n: place for place, n in enumerate(self.input_names) if n not in constants}
 
     def run(self, inputs: Sequence[Any]) -> list[Array]:
         mx = compat.mxnet()
         try:
             with mx.util.np_shape(self.np_shape):
-                arguments = [
-                    self._constants[name] if slot is None else _to_mxnet(mx, np.asarray(inputs[slot]))
-                    for name, slot in self._slots
-                ]
+                given = {n: _to_mxnet(mx, np.asarray(inputs[place])) for n, place in self._places.items()}
+                known = {**given, **self._constants}
+                known |= self._unvalued(mx, known)
+                arguments = [known[name] for name in self._order]
                 found = self._operator(*arguments)
                 return [array.asnumpy() for array in (found if isinstance(found, (list, tuple)) else [found])]
         except EngineMissing:
             raise
         except Exception as error:  # MXNetError, and whatever a custom operator raises
             raise ExecutionError(f"MXNet failed in the segment of {self.name}: {first_line(error)}") from None
+
+    def _unvalued(self, mx: Any, known: Mapping[str, Any]) -> dict[str, Any]:
+        """Zeros for labels of loss layers, which have no value and which no answer depends on."""
+        return {name: mx.nd.zeros(self._shape_of(name, known)) for name in self._order if name not in known}
+
+    def _shape_of(self, name: str, known: Mapping[str, Any]) -> tuple[int, ...]:
+        """A variable's shape, asked of the first node that reads it: not every operator bears open shapes."""
+        for output in self._symbol.get_internals():
+            if name in (inputs := output.list_inputs()) and len(inputs) > 1:
+                shapes, _, _ = output.infer_shape_partial(**{n: known[n].shape for n in inputs if n in known})
+                found = dict(zip(output.list_arguments(), shapes or ()))
+                if found.get(name):
+                    return tuple(found[name])
+        raise ModelError(f"the shape of {name!r} does not follow from the others: add it to inputs=")
 
 
 def _to_mxnet(mx: Any, array: Array) -> Any:

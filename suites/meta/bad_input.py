@@ -87,8 +87,8 @@ def good_model() -> dict[str, Any]:
 def parameters() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     shapes = {"conv_weight": (4, 3, 3, 3), "conv_bias": (4,), "slope": (4,), "fc_weight": (5, 64), "fc_bias": (5,)}
-    shapes |= dict.fromkeys(("bn_gamma", "bn_beta", "bn_mean", "bn_var"), (4,))
-    return {name: rng.uniform(0.5, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+    found = {name: rng.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+    return found | {name: rng.uniform(0.5, 1, 4).astype(np.float32) for name in ("bn_gamma", "bn_beta", "bn_mean", "bn_var")}
 
 
 # --- mutations -------------------------------------------------------------------------------------------------------
