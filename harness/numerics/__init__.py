@@ -61,10 +61,14 @@ def precision_of(dtype: npt.DTypeLike) -> str:
 
 
 def perturbed(array: Array, precision: str, rng: np.random.Generator) -> Array:
-    """``array`` with each element moved by up to one unit roundoff of ``precision``, relatively; integers unchanged."""
+    """``array`` with each element moved by up to one unit roundoff, relatively; integers unchanged.
+
+    The unit is that of ``precision``, or of the array's own type where that is coarser.
+    """
     if array.dtype.kind not in "fV":
         return array
-    noise = rng.uniform(-1, 1, array.shape) * UNIT_ROUNDOFF[precision]
+    unit = max(UNIT_ROUNDOFF[precision], UNIT_ROUNDOFF.get(_DTYPE_PRECISION.get(array.dtype.name, ""), 0.0))
+    noise = rng.uniform(-1, 1, array.shape) * unit
     moved: Array = (array.astype(np.float64) * (1 + noise)).astype(array.dtype)
     return moved
 

@@ -28,6 +28,7 @@ def up_sampling(cx: Context, a: Attributes, *data: Value) -> Value:
     height, width = data[0].shape[2] * a.scale, data[0].shape[3] * a.scale
     parts = [_repeated(cx, x, height, width) for x in data]
     if len(parts) == 1:
+        a.ignore("multi_input_mode")
         return parts[0]
     if a.multi_input_mode == "concat":
         return cx.concat(parts, 1)

@@ -12,7 +12,8 @@ from .case import DEFAULT, Attributes, Case, Draw, Inputs, Spec, Tensor
 def batch_norm(d: Draw, a: Attributes) -> Inputs:
     axis = a.get("axis", 1)
     shape = d.shape((axis + 1 if axis >= 0 else max(-axis, 1), 4), high=4)
-    dtype = d.pick(["float32", "float32", "float16"]) if "key" not in a else "float32"
+    plain = "key" in a or a.get("output_mean_var")  # MXNet's 16-bit kernel takes the statistics for 16-bit numbers
+    dtype = "float32" if plain else d.pick(["float32", "float32", "float16"])
     channels = (shape[axis],)
     const = d.boolean()
     moving = tuple(i for i in range(len(shape)) if i != axis % len(shape))
@@ -26,7 +27,13 @@ def batch_norm(d: Draw, a: Attributes) -> Inputs:
 
 
 def channels_second(d: Draw, a: Attributes) -> Inputs:
-    return batch_norm(d, {**a, "axis": 1})
+    return batch_norm(d, {**a, "axis": 1, "key": ""})
+
+
+def images(d: Draw, a: Attributes) -> Inputs:
+    inputs = channels_second(d, a)
+    shape = (*inputs["data"].shape, 2, 3)[:4]
+    return {**inputs, "data": Tensor(shape, dynamic=(0, 2, 3))}
 
 
 def batch_norm_then_relu(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -100,7 +107,7 @@ MORE = {
 
 SPECS = [
     Spec("BatchNorm", {**BATCH_NORM, **MORE}, batch_norm, outputs=statistics),
-    Spec("BatchNorm_v1", BATCH_NORM, channels_second, reference_dtype="float32"),
+    Spec("BatchNorm_v1", BATCH_NORM, images, reference_dtype="float32"),
     Spec(
         "_contrib_BatchNormWithReLU",
         {**BATCH_NORM, **MORE},
