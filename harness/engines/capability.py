@@ -18,8 +18,11 @@ from ..operators.context import Fragment, Value
 class Knows(Protocol):
     """A library that says which ONNX operators its parser has."""
 
-    label: str
-    is_rtx: bool
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def is_rtx(self) -> bool: ...
 
     def has_operator(self, op_type: str) -> bool: ...
 
@@ -79,7 +82,7 @@ _TYPES: dict[str, frozenset[str]] = {
     **dict.fromkeys(("Cast", "QuantizeLinear", "DequantizeLinear", "Identity"), _MOVED),
     **dict.fromkeys(
         ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Concat", "Slice", "Split", "Gather", "Expand",
-         "Tile", "Shape", "Size", "Where", "If", "Loop", "Scan", "GatherElements", "GatherND", "ScatterND",
+         "Tile", "Shape", "Size", "Where", "If", "Loop", "GatherElements", "GatherND", "ScatterND",
          "ScatterElements", "Equal", "ConstantOfShape", "DepthToSpace", "SpaceToDepth", "Pad", "ReverseSequence",
          "Trilu", "Not", "And", "Or", "Xor", "NonZero"), _ALL),
     **dict.fromkeys(
@@ -281,5 +284,15 @@ def _one_hot(node: onnx.NodeProto, fragment: Fragment, attributes: Attributes) -
 
 @_rule("Conv", "ConvTranspose")
 def _conv(node: onnx.NodeProto, fragment: Fragment, attributes: Attributes) -> str | None:
-    spatial = len(attributes.get("kernel_shape", ()))
-    return "TensorRT convolves over at most three axes" if spatial > 3 else None
+    if len(attributes.get("kernel_shape", ())) > 3:
+        return "TensorRT convolves over at most three axes"
+    steps = (max(attributes.get(name, (1,))) for name in ("strides", "dilations"))
+    if node.op_type == "ConvTranspose" and min(steps) > 1:
+        return "TensorRT's deconvolution has a stride or a dilation, not both"
+    return None
+
+
+@_rule("ArgMax", "ArgMin")
+def _arg(node: onnx.NodeProto, fragment: Fragment, attributes: Attributes) -> str | None:
+    value = fragment.values.get(node.input[0])
+    return f"TensorRT's {node.op_type} takes at least two axes" if value is not None and value.rank < 2 else None

@@ -206,7 +206,7 @@ def _backend() -> _Bindings | _Ctypes:
     for kind in (_Bindings, _Ctypes):
         try:
             return kind()
-        except Exception as error:  # ImportError, OSError, RuntimeError: not installed, no driver
+        except Exception as error:  # noqa: BLE001 - ImportError, OSError, RuntimeError: not installed, no driver
             problems.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
     raise EngineMissing(f"no NVIDIA driver is found ({problems[-1]}); a GPU and its driver are needed")
 
@@ -430,7 +430,7 @@ class HostBuffer:
         self.address = 0
         self.address = cuda.malloc_host(size)
         memory = (ctypes.c_uint8 * max(size, 1)).from_address(self.address)
-        self.bytes: Array = np.frombuffer(memory, np.uint8, size)
+        self.bytes: Array = np.ctypeslib.as_array(memory)[:size]
 
     def view(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
         """The first bytes as an array."""
@@ -490,10 +490,12 @@ class Scratch:
             return sum(buffer.size for buffer, _ in self._free)
 
 
-@functools.cache
+_scratches: dict[int, Scratch] = {}
+
+
 def shared_scratch(cuda: Cuda) -> Scratch:
     """The one scratch memory of a device."""
-    return Scratch(cuda)
+    return _scratches.setdefault(id(cuda), Scratch(cuda))  # it holds the device, so the id is not used again
 
 
 # --- arrays on the device --------------------------------------------------------------------------------------------
@@ -557,7 +559,7 @@ def read_device_array(name: str, value: Any, stream: int) -> DeviceArray:
         return _read_interface(value)
     except InputError as error:
         raise InputError(f"input {name!r}: {error}") from None
-    except Exception as error:  # a foreign array type's own error, of any kind
+    except Exception as error:  # noqa: BLE001 - a foreign array type's own error, of any kind
         raise InputError(f"input {name!r}: a {type(value).__name__} that cannot be read in place: {error}") from None
 
 

@@ -81,15 +81,18 @@ def _plain(value: Any) -> Any:
 
 def content_digest(*parts: Buffer) -> str:
     """The name of the algorithm and the digest of bytes, as one text."""
-    try:
-        import xxhash
-
-        state, name = xxhash.xxh3_128(), "xxh3_128"
-    except ImportError:
-        state, name = hashlib.sha256(), "sha256"
+    name, state = _new_state()
     for part in parts:
         state.update(part)
     return f"{name}:{state.hexdigest()}"
+
+
+def _new_state() -> tuple[str, Any]:
+    try:
+        import xxhash
+    except ImportError:
+        return "sha256", hashlib.sha256()
+    return "xxh3_128", xxhash.xxh3_128()
 
 
 def structure_digest(model: ir.Model) -> str:
@@ -97,11 +100,11 @@ def structure_digest(model: ir.Model) -> str:
     digest = hashlib.sha256(repr((model.ir_version, sorted(model.opset_imports.items()))).encode())
     graph = model.graph
     for value in (*graph.inputs, *graph.outputs):
-        digest.update(ir.to_proto(value).SerializeToString(deterministic=True))
+        digest.update(ir.serde.serialize_value(value).SerializeToString(deterministic=True))
     for name, value in graph.initializers.items():
         digest.update(repr((name, str(value.dtype), str(value.shape))).encode())
     for node in graph:
-        digest.update(ir.to_proto(node).SerializeToString(deterministic=True))
+        digest.update(ir.serde.serialize_node(node).SerializeToString(deterministic=True))
     return digest.hexdigest()
 
 

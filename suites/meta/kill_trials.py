@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,16 @@ def plan_of(number: int) -> bytes:
     return f"{number:08d}".encode() * (SIZE // 8)
 
 
+def builder(number: int) -> Callable[[], tuple[bytes, dict[str, Any]]]:
+    return lambda: (plan_of(number), {"number": number})
+
+
 def fill(folder: Path) -> None:
     """Build plans for ever: what the killed process does."""
     cache = PlanCache(folder)
     for turn in range(10_000):
         number = turn % PLANS
-        cache.find_or_build({"plan": number, "turn": turn // PLANS}, lambda: (plan_of(number), {"number": number}))
+        cache.find_or_build({"plan": number, "turn": turn // PLANS}, builder(number))
         if turn % PLANS == PLANS - 1:
             for entry in list(cache.entries())[:3]:
                 cache.remove(entry.key)
@@ -54,7 +59,7 @@ def trial(folder: Path, seconds: float) -> dict[str, Any]:
     cache = PlanCache(folder)
     built = []
     for number in range(PLANS):
-        found = cache.find_or_build({"plan": number, "turn": 0}, lambda: (plan_of(number), {"number": number}))
+        found = cache.find_or_build({"plan": number, "turn": 0}, builder(number))
         if bytes(found.plan) != plan_of(found.manifest["notes"]["number"]) or found.manifest["notes"]["number"] != number:
             damaged.append(f"plan {number} holds something else")
         built.append(found.outcome)

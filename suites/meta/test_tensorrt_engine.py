@@ -498,7 +498,8 @@ def test_scratch_is_shared_between_engines(engine: TensorRTEngine, tmp_path: Pat
 
 def test_memory_comes_from_the_caller_s_allocator(engine: TensorRTEngine, tmp_path: Path) -> None:
     class Allocator:
-        held: dict[int, int] = {}
+        def __init__(self) -> None:
+            self.held: dict[int, int] = {}
 
         def allocate(self, size: int) -> int:
             address = engine.cuda.malloc(size)
@@ -719,7 +720,7 @@ def test_a_failed_run_says_so_and_the_next_one_works(how: str, after: int, engin
     session = engine.build(request(tmp_path))
     for seed in range(after):
         session.run([image(seed=seed)])
-    if whose == "trt" and after == 3 or what == "launch" and after == 0:
+    if (whose == "trt" and after == 3) or (what == "launch" and after == 0):
         return  # a graph needs no enqueue; the first run no graph
     (engine.library.trt if whose == "trt" else engine.cuda).failures[what] = (  # type: ignore[attr-defined]
         "no space in the sky" if whose == "trt" else "CUDA_ERROR_ILLEGAL_ADDRESS"

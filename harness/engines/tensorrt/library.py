@@ -83,7 +83,7 @@ def find(name: str) -> Library:
     for module in _MODULES[name]:
         try:
             trt = importlib.import_module(module)
-        except Exception as error:  # a missing package, or one whose shared libraries cannot be loaded
+        except Exception as error:  # noqa: BLE001 - a missing package, or one whose shared libraries cannot be loaded
             problems.append(f"{module}: {_first_line(error)}")
         else:
             if hasattr(trt, "Builder"):

@@ -110,7 +110,7 @@ def _check(further: Mapping[str, Mapping[int, Any]], whole: Ranges, inputs: Mapp
 def _narrowed(whole: Ranges, further: Mapping[str, Mapping[int, Any]]) -> Ranges:
     return {
         name: tuple(
-            tuple(further[name][axis]) if axis in further.get(name, {}) else size  # type: ignore[misc]
+            tuple(further[name][axis]) if axis in further.get(name, {}) else size
             for axis, size in enumerate(ranges)
         )
         for name, ranges in whole.items()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from ...errors import BuildError
@@ -19,12 +18,13 @@ def split_weights(model: ir.Model) -> tuple[list[str], list[str]]:
     Floating-point arrays of more than one element are parameters; integers (axes, shapes, indices) and scalars are
     part of the graph.
     """
-    fixed, free = [], []
+    fixed: list[str] = []
+    free: list[str] = []
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         if tensor is None:
             continue
-        is_parameter = tensor.dtype.is_floating_point() and int(np.prod(tuple(tensor.shape), dtype=np.int64)) > 1
+        is_parameter = tensor.dtype.is_floating_point() and tensor.size > 1
         (free if is_parameter else fixed).append(name)
     return fixed, free
 

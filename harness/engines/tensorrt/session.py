@@ -36,7 +36,7 @@ from .library import Library, Log
 from .profiles import Ranges, Shape, choose
 
 Array = npt.NDArray[Any]
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "FLOAT": np.dtype(np.float32), "HALF": np.dtype(np.float16), "BF16": BFLOAT16, "INT8": np.dtype(np.int8),
     "INT32": np.dtype(np.int32), "INT64": np.dtype(np.int64), "BOOL": np.dtype(np.bool_), "UINT8": np.dtype(np.uint8),
 }  # fmt: skip

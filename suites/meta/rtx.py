@@ -1,0 +1,37 @@
+"""TensorRT-RTX's parser and builder as an engine that builds and cannot run: it judges every lowering without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.engines import base, capability
+from harness.engines.base import BuildRequest, Session
+from harness.engines.tensorrt import check_model
+from harness.engines.tensorrt import library as libraries
+from harness.errors import BuildError
+from harness.operators.context import Fragment
+
+TARGETS = ("SM89",)
+
+
+class Judge:
+    """See :class:`harness.engines.base.Engine`. What it builds is run by ONNX Runtime."""
+
+    name = "tensorrt_rtx"
+    narrow_types = ("fp16", "bf16")
+
+    def __init__(self) -> None:
+        self.library = libraries.find("tensorrt_rtx")
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        assert not options
+
+    def refuse(self, fragment: Fragment) -> str | None:
+        return capability.refuse(fragment, self.library)
+
+    def build(self, request: BuildRequest) -> Session:
+        found = check_model(request.model, request.name, TARGETS, request.profile, (0, 2, 8), {"optimization_level": 0})
+        if found:
+            raise BuildError("\n".join(map(str, found)))
+        return base.get_engine("onnxruntime").build(request)
