@@ -391,8 +391,10 @@ def _session(
         return requests.build(name, model, samples)
     from .engines.mxnet import MXNetSession
 
-    nodes = [(lowered.nodes[i].node, [v.name for v in lowered.nodes[i].inputs]) for i in part.nodes]
     owners = {v.name: (lowered.nodes[i].node.name, k) for i in part.nodes for k, v in enumerate(lowered.nodes[i].outputs)}
+    # A node that was lowered before its part proved too small has outputs with ONNX names.
+    sources = {name: f"{node}:{output}" for name, (node, output) in owners.items()}
+    nodes = [(lowered.nodes[i].node, [sources.get(v.name, v.name) for v in lowered.nodes[i].inputs]) for i in part.nodes]
     constants = {v.name: v.const for v in reads if v.const is not None}
     heads = [owners[value.name] for value in produced]
     session = MXNetSession(nodes, heads, [v.name for v in reads], constants, lowered.graph.np_shape)
