@@ -17,8 +17,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
+import math
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -185,18 +188,21 @@ class Spec:
         return [replace(self, operator=name, also=()) for name in (self.operator, *self.also)]
 
     def pairs(self) -> list[tuple[str, Any]]:
-        """Every (attribute, value) that must be seen."""
-        return [(name, value) for name, values in self.attributes.items() for value in values]
+        """Every (attribute, value) that must be seen; a value that is legal in no combination is another spec's."""
+        every = [(name, value) for name, values in self.attributes.items() for value in values]
+        return [pair for pair in every if next(self._legal(pair), None) is not None]
+
+    def _legal(self, pinned: tuple[str, Any] | None) -> Iterator[Attributes]:
+        """The legal combinations, DEFAULT included, with one attribute pinned to a value."""
+        values = [[pinned[1]] if pinned and name == pinned[0] else list(v) for name, v in self.attributes.items()]
+        for chosen in _combinations(values):
+            choice = dict(zip(self.attributes, chosen))
+            if self.legal({name: value for name, value in choice.items() if value is not DEFAULT}):
+                yield choice
 
     def cases(self, pinned: tuple[str, Any] | None = None) -> st.SearchStrategy[Case]:
         """Cases with everything drawn, or with one attribute pinned to a value."""
-        choices = [
-            dict(zip(self.attributes, values))
-            for values in _product(
-                [[pinned[1]] if pinned and name == pinned[0] else list(v) for name, v in self.attributes.items()]
-            )
-        ]
-        legal = [choice for choice in choices if self.legal({k: v for k, v in choice.items() if v is not DEFAULT})]
+        legal = list(itertools.islice(self._legal(pinned), _LEGAL_ENOUGH))
         assert legal, f"{self.operator}: no legal combination of attributes with {pinned}"
 
         @st.composite
@@ -227,16 +233,21 @@ def text(value: Any) -> str:
     return str(value)
 
 
-def _product(lists: Sequence[Sequence[Any]], limit: int = 4000) -> list[tuple[Any, ...]]:
-    """All combinations; where there are too many, a fixed sample in which every value occurs."""
-    total = int(np.prod([len(values) for values in lists], dtype=np.float64)) if lists else 1
-    if total <= limit:
-        combinations: list[tuple[Any, ...]] = [()]
-        for values in lists:
-            combinations = [(*done, value) for done in combinations for value in values]
-        return combinations
-    rng = np.random.default_rng(0)
-    return [tuple(values[rng.integers(len(values))] for values in lists) for _ in range(limit)]
+_LEGAL_ENOUGH = 500
+_ALL_UP_TO = 4000
+_TRIES = 20_000
+
+
+def _combinations(lists: Sequence[Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
+    """All combinations in a fixed random order; where there are too many, a fixed random sample."""
+    rng = random.Random(0)
+    if math.prod(len(values) for values in lists) <= _ALL_UP_TO:
+        combinations = list(itertools.product(*lists))
+        rng.shuffle(combinations)
+        yield from combinations
+        return
+    for _ in range(_TRIES):
+        yield tuple(rng.choice(values) for values in lists)
 
 
 def all_specs() -> list[Spec]:
