@@ -361,7 +361,7 @@ def read_inputs(items: Sequence[str] | None) -> dict[str, Any]:
             shape = tuple(_read_size(size) for size in sizes.split(",") if size.strip())
         except ValueError:
             raise OptionError(f"--input {name}={text}: write it as {name}=1,3,224,224 or {name}=1:4:8,3,224,224@int32") from None
-        specs[name] = Input(shape, dtype or "float32")
+        specs[name] = Input(shape, dtype or "float32")  # type: ignore[arg-type]
     return specs
 
 

@@ -237,10 +237,10 @@ def _block(inputs: int) -> Any:
                 self.dense = mx.gluon.nn.Dense(3, in_units=4)
                 self.scale = self.params.get("scale", shape=(1,), init="ones")
 
-    def one(self: Any, F: Any, x: Any, scale: Any) -> Any:  # noqa: N803
+    def one(self: Any, F: Any, x: Any, scale: Any) -> Any:
         return F.broadcast_mul(self.dense(x), scale)
 
-    def two(self: Any, F: Any, x: Any, y: Any, scale: Any) -> Any:  # noqa: N803
+    def two(self: Any, F: Any, x: Any, y: Any, scale: Any) -> Any:
         return [F.broadcast_mul(self.dense(x), scale), [F.relu(y)]]
 
     Net.hybrid_forward = one if inputs == 1 else two
