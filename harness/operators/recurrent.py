@@ -34,19 +34,15 @@ class _Cell:
 
 @operator("RNN", ignore=("p",))
 def rnn(cx: Context, a: Attributes, data: Value, parameters: Value, state: Value, *more: Value) -> list[Value]:
-    """Outputs (length, batch, directions * size) and, with ``state_outputs``, the last states (layers * directions, ...).
-
-    ``use_sequence_length`` is cuDNN's meaning: each row ends at its own length, with zeros behind.
-    """
+    """Outputs (length, batch, directions * size) and, with ``state_outputs``, the last states (layers * directions, ...)."""
     lstm, rest = a.mode == "lstm", list(more)
     cell = rest.pop(0) if lstm and rest else None
-    lengths = rest.pop(0) if a.use_sequence_length and rest else None
-    if rest or (lstm and cell is None) or (a.use_sequence_length and lengths is None):
+    if a.use_sequence_length:
+        raise Unsupported("use_sequence_length: MXNet's CPU ignores the lengths; mask with SequenceMask instead")
+    if rest or (lstm and cell is None):
         raise Unsupported(f"it has {3 + len(more)} inputs, which do not fit mode={a.mode} with its attributes")
     if a.projection_size is not None and not lstm:
         raise Unsupported(f"projection_size with mode={a.mode}; only lstm has projections")
-    if a.projection_size is not None and lengths is not None:
-        raise Unsupported("projection_size together with use_sequence_length")
     if a.lstm_state_clip_min is not None or a.lstm_state_clip_max is not None:
         raise Unsupported("lstm_state_clip_min and _max: ONNX's LSTM does not limit the cell state")
     a.ignore("lstm_state_clip_nan")
@@ -54,15 +50,13 @@ def rnn(cx: Context, a: Attributes, data: Value, parameters: Value, state: Value
         raise Unsupported(f"its data have {data.rank} axes; 3 are needed: length, batch, features")
     directions = 2 if a.bidirectional else 1
     cells = _unpack(cx, a, parameters, static(data.shape[2], "the number of features"), directions)
-    if lengths is not None:
-        lengths = cx.cast(lengths, np.int32)
     x, last_states, last_cells = data, [], []
     for layer in range(a.num_layers):
         here = slice(layer * directions, (layer + 1) * directions)
         hidden = _initial(cx, state, here, a.num_layers * directions)
         memory = _initial(cx, cell, here, a.num_layers * directions) if cell is not None else None
         run = _layer if a.projection_size is None else _projected_layer
-        x, end, end_cell = run(cx, a, x, cells[here], hidden, memory, lengths)
+        x, end, end_cell = run(cx, a, x, cells[here], hidden, memory)
         last_states.append(end)
         last_cells.append(end_cell)
     if not a.state_outputs:
@@ -124,7 +118,6 @@ def _layer(
     cells: Sequence[_Cell],
     hidden: Value | None,
     memory: Value | None,
-    lengths: Value | None,
 ) -> tuple[Value, Value, Value | None]:
     """One layer: its output, last states and last cell states."""
     directions, size = len(cells), a.state_size
@@ -138,7 +131,7 @@ def _layer(
     types = [TensorType(x.dtype, (length, directions, batch, size)), ends, *([ends] if a.mode == "lstm" else [])]
     y, *last = cx.ops(
         _ONNX_TYPE[a.mode],
-        *(x, weight, recurrence, bias, lengths, hidden, *([memory] if a.mode == "lstm" else [])),
+        *(x, weight, recurrence, bias, None, hidden, *([memory] if a.mode == "lstm" else [])),
         outputs=len(types),
         types=types,
         hidden_size=size,
@@ -187,7 +180,6 @@ def _projected_layer(
     cells: Sequence[_Cell],
     hidden: Value | None,
     memory: Value | None,
-    lengths: Value | None,
 ) -> tuple[Value, Value, Value | None]:
     """One LSTM layer whose state is projected to ``projection_size``: a Scan, since ONNX's LSTM has no projection."""
     outputs, states, memories = [], [], []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from .case import DEFAULT, Attributes, Case, Draw, Inputs, Spec, Tensor
+from .limitations import Limitation
 
 LAST = {"NWC": "NCW", "NHWC": "NCHW", "NDHWC": "NCDHW"}
 FIRST = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
@@ -178,3 +180,24 @@ SPECS = [
     ),
     Spec("Pooling_v1", POOL, pooling_v1, terms=window, reference_dtype="float32"),
 ]  # fmt: skip
+
+
+def _strided_and_dilated(case: Case) -> bool:
+    stride, dilate = (ast.literal_eval(case.attributes.get(name, "()")) for name in ("stride", "dilate"))
+    return any(s > 1 and e > 1 for s, e in zip(stride, dilate))
+
+
+LIMITATIONS = [
+    Limitation(
+        ("Deconvolution",),
+        "MXNet's CPU kernel is wrong where one axis has both stride and dilation above 1; the compiled model follows "
+        "the definition",
+        "DIFFERENT",
+        _strided_and_dilated,
+        Case(
+            "Deconvolution",
+            {"kernel": "(3,)", "stride": "(2,)", "dilate": "(2,)", "num_filter": "1"},
+            {"data": Tensor((1, 2, 4)), "weight": Tensor((2, 1, 3))},
+        ),
+    ),
+]

@@ -1,13 +1,11 @@
 """RNN: how its attributes and shapes are drawn.
 
-With oneDNN off, MXNet's float32 kernel reads uninitialised memory or raises; float64 takes the plain kernel. That
-kernel ignores ``sequence_length``, so each row is run on its own, up to its length.
+With oneDNN off, MXNet's float32 kernel reads uninitialised memory or raises; float64 takes the plain kernel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -36,30 +34,12 @@ def rnn(d: Draw, a: Attributes) -> Inputs:
     }
     if a["mode"] == "lstm":
         found["state_cell"] = Tensor((layers * directions, batch, size))
-    if a.get("use_sequence_length"):
-        found["sequence_length"] = Tensor((batch,), d.pick(["float32", "int32"]), values=np.array(
-            [d.integer(1, length) for _ in range(batch)]
-        ))
     return found
 
 
 def reference(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """MXNet in float64, row by row where the rows differ in length."""
-    wide = {name: a.astype(np.float64) for name, a in arrays.items() if name != "sequence_length"}
-    attributes = {key: value for key, value in case.attributes.items() if key != "use_sequence_length"}
-    inner = replace(case, attributes=attributes)
-    kind = arrays["data"].dtype
-    lengths = arrays.get("sequence_length")
-    if lengths is None:
-        return [y.astype(kind) for y in _run(inner, wide)]
-    rows = []
-    for row, length in enumerate(lengths.astype(int)):
-        part = {name: a if name == "parameters" else a[:, row : row + 1] for name, a in wide.items()}
-        part["data"] = part["data"][:length]
-        y, *states = _run(inner, part)
-        padding = np.zeros((len(wide["data"]) - length, *y.shape[1:]))
-        rows.append([np.concatenate([y, padding]), *states])
-    return [np.concatenate(parts, 1).astype(kind) for parts in zip(*rows)]
+    """MXNet in float64, with the type of the data."""
+    return [y.astype(arrays["data"].dtype) for y in _run(case, arrays)]
 
 
 def _run(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -71,7 +51,7 @@ def _run(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
 
 def legal(a: Attributes) -> bool:
     if "projection_size" in a:
-        return a["mode"] == "lstm" and not a.get("use_sequence_length")
+        return a["mode"] == "lstm"
     return True
 
 
@@ -90,7 +70,7 @@ SPECS = [
             "state_outputs": [DEFAULT, False, True],
             "p": [DEFAULT, 0.3, 0.6],
             "projection_size": [DEFAULT, 2, 4],
-            "use_sequence_length": [DEFAULT, False, True],
+            "use_sequence_length": [DEFAULT, False],
         },
         rnn,
         legal=legal,
