@@ -102,8 +102,8 @@ def build(zoo: str, name: str) -> tuple[Any, dict[str, Any]]:
     net(mx.nd.array(sample(name)))
     rng = np.random.default_rng(5)
     for param in net.collect_params().values():
-        if len(param.shape) > 1:  # He's initialization: the signal reaches the end of a deep network
-            spread = (2 / np.prod(param.shape[1:])) ** 0.5
+        if len(param.shape) > 1 and param.grad_req != "null":  # LeCun's initialization: the signal reaches the end of a deep network and stays finite
+            spread = (1 / np.prod(param.shape[1:])) ** 0.5
             param.set_data(mx.nd.array(rng.normal(0, spread, param.shape)))
     outputs = net(mx.sym.var("data"))
     flat = list(_flat(outputs))
