@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..dims import Shape, Size
 from ..graph import TensorType
@@ -65,7 +67,7 @@ def broadcast_shape(a: Shape, b: Shape) -> Shape | None:
     return tuple(sizes)
 
 
-def pair(cx: Context, op_type: str, x: Value, y: Value, dtype: np.dtype | type | None = None) -> Value:
+def pair(cx: Context, op_type: str, x: Value, y: Value, dtype: npt.DTypeLike | None = None) -> Value:
     """An ONNX node of two tensors that broadcast."""
     shape = broadcast_shape(x.shape, y.shape)
     kind = TensorType(np.dtype(dtype or x.dtype), shape) if shape is not None else None
@@ -144,7 +146,7 @@ def _expm1(cx: Context, x: Value) -> Value:
 
 def _log1p(cx: Context, x: Value) -> Value:
     """log(u) * x / (u - 1) with u = 1 + x (Kahan; Goldberg 1991, theorem 4), and x where u is 1."""
-    one, largest = like(cx, 1, x), like(cx, np.finfo(x.dtype).max, x)
+    one, largest = like(cx, 1, x), like(cx, float(np.finfo(x.dtype).max), x)
     u = pair(cx, "Add", x, one)
     d = pair(cx, "Sub", u, one)
     ratio = pair(cx, "Div", pair(cx, "Min", x, largest), pair(cx, "Min", d, largest))
@@ -157,7 +159,7 @@ def _cbrt(cx: Context, x: Value) -> Value:
     y = pair(cx, "Pow", size, like(cx, 1 / 3, x))
     square = pair(cx, "Mul", y, y)
     excess = pair(cx, "Sub", pair(cx, "Mul", square, y), size)
-    slope = pair(cx, "Max", pair(cx, "Mul", square, like(cx, 3, x)), like(cx, np.finfo(x.dtype).tiny, x))
+    slope = pair(cx, "Max", pair(cx, "Mul", square, like(cx, 3, x)), like(cx, float(np.finfo(x.dtype).tiny), x))
     refined = pair(cx, "Sub", y, pair(cx, "Div", excess, slope))
     refined = select(cx, isinf(cx, x), size, refined)
     return pair(cx, "Mul", typed(cx, "Sign", x), refined)
@@ -681,7 +683,9 @@ def _register_binary(names: list[str], formula: Binary, equal_shapes: bool) -> N
             _check_equal_shapes(lhs, rhs)
         return apply(cx, formula, lhs, rhs)
 
-    lower.__doc__ = f"{names[0]}: two tensors of one type{' and shape' if equal_shapes else ', broadcast'}; so is the answer."
+    lower.__doc__ = (
+        f"{names[0]}: two tensors of one type{' and shape' if equal_shapes else ', broadcast'}; so is the answer."
+    )
     operator(*names)(lower)
 
 
@@ -721,7 +725,13 @@ _NP_BOOL: dict[str, Binary] = {
     "_npi_multiply": _simple("And"),
     "_npi_power": lambda cx, x, y: pair(cx, "Or", x, negated(cx, y)),
 }
-_NP_PROMOTED = {"_npi_add": "add", "_npi_subtract": "sub", "_npi_multiply": "mul", "_npi_mod": "mod", "_npi_power": "power"}
+_NP_PROMOTED = {
+    "_npi_add": "add",
+    "_npi_subtract": "sub",
+    "_npi_multiply": "mul",
+    "_npi_mod": "mod",
+    "_npi_power": "power",
+}
 
 
 def _register_promoted(name: str, formula: Binary) -> None:
@@ -832,7 +842,7 @@ def np_where(cx: Context, a: Attributes, condition: Value, x: Value, y: Value) -
     return select(cx, truth(cx, condition), x, y)
 
 
-def scalar_of(cx: Context, number: float, dtype: np.dtype) -> Value:
+def scalar_of(cx: Context, number: float, dtype: np.dtype[Any]) -> Value:
     """A scalar as C casts it: truncated, and wrapped around where integers are narrow."""
     if dtype.kind in "iu":
         if not math.isfinite(number) or abs(number) >= 2**63:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from ..dims import Shape, is_static, product
 from ..graph import TensorType
-from .context import Context, Value, static
-from .elementwise import BOOL, compare, is_float, isnan, like, pair, select, truth, typed, wide
+from .context import Array, Context, Value, static
+from .elementwise import BOOL, is_float, isnan, like, pair, select, truth, typed, wide
 from .registry import Unsupported, operator
 from .schema import Attributes
 
@@ -66,7 +67,7 @@ def _legacy_shape(cx: Context, x: Value) -> Value:
     return cx.reshape(x, (1,)) if x.rank == 0 else x
 
 
-def count(cx: Context, x: Value, axes: Sequence[int], dtype: np.dtype) -> Value:
+def count(cx: Context, x: Value, axes: Sequence[int], dtype: np.dtype[Any]) -> Value:
     """The number of elements that are reduced, as a tensor without axes or of shape (1,)."""
     sizes = [x.shape[axis] for axis in axes]
     if is_static(sizes):
@@ -151,7 +152,7 @@ def _no_initial(a: Attributes) -> None:
         raise Unsupported("initial is not supported; MXNet refuses it too")
 
 
-def _np_dtype(a: Attributes, x: Value) -> np.dtype:
+def _np_dtype(a: Attributes, x: Value) -> np.dtype[Any]:
     """The type asked for; else the data's own, int64 for bool."""
     if a.dtype is not None:
         return np.dtype(a.dtype)
@@ -262,14 +263,6 @@ def norm(cx: Context, a: Attributes, data: Value) -> Value:
     if not is_float(data):
         raise Unsupported(f"data of {data.dtype}; cast them to float32")
     return _legacy_shape(cx, reduce(cx, "ReduceL2", data, axes, a.keepdims))
-
-
-@operator("_square_sum")
-def square_sum(cx: Context, a: Attributes, data: Value) -> Value:
-    """The sum of squares over ``axis``."""
-    if not is_float(data):
-        raise Unsupported(f"data of {data.dtype}; cast them to float32")
-    return _legacy_shape(cx, reduce(cx, "ReduceSumSquare", data, _legacy_axes(a, data), a.keepdims))
 
 
 @operator("multi_sum_sq", ignore=("num_arrays",))
@@ -454,7 +447,13 @@ def percentile(cx: Context, a: Attributes, data: Value, q: Value | None = None) 
     rows = cx.reshape(cx.transpose(x, [*rest, *axes]), (*kept, number))
     sorted_type = TensorType(x.dtype, rows.shape)
     ordered = cx.ops(
-        "TopK", rows, cx.ints(number), outputs=2, types=[sorted_type, TensorType(_INT64, rows.shape)], axis=-1, largest=0
+        "TopK",
+        rows,
+        cx.ints(number),
+        outputs=2,
+        types=[sorted_type, TensorType(_INT64, rows.shape)],
+        axis=-1,
+        largest=0,
     )[0]
     parts = [_at_percentile(cx, ordered, p, number, a.interpolation) for p in np.atleast_1d(percents)]
     shape = reduced(x.shape, axes, a.keepdims)
@@ -464,7 +463,7 @@ def percentile(cx: Context, a: Attributes, data: Value, q: Value | None = None) 
     return cx.reshape(stacked, (*np.shape(percents), *shape))
 
 
-def _percents(a: Attributes, q: Value | None) -> np.ndarray:
+def _percents(a: Attributes, q: Value | None) -> Array:
     if q is None:
         if a.q_scalar is None:
             raise Unsupported("neither q nor q_scalar is given")
@@ -496,3 +495,43 @@ def _at_percentile(cx: Context, ordered: Value, percent: float, number: int, int
 
 def _at(cx: Context, ordered: Value, place: int) -> Value:
     return cx.slice(ordered, [place], [place + 1], [-1])
+
+
+# --- densities -------------------------------------------------------------------------------------------------------
+
+
+def _beside(cx: Context, parameter: Value, sample: Value) -> Value:
+    """A parameter of a distribution, one for each row of samples."""
+    if not is_float(sample) or parameter.dtype != sample.dtype:
+        raise Unsupported(f"inputs of {sample.dtype} and {parameter.dtype}; cast all to float32")
+    return cx.reshape(parameter, (*parameter.shape, *(1,) * (sample.rank - parameter.rank)))
+
+
+@operator("_random_pdf_normal")
+def pdf_normal(cx: Context, a: Attributes, sample: Value, mu: Value, sigma: Value) -> Value:
+    """The density exp(-((x - mu) / sigma)^2 / 2) / (sigma sqrt(2 pi)) at each sample, or its logarithm."""
+    spread = _beside(cx, sigma, sample)
+    z = pair(cx, "Div", pair(cx, "Sub", sample, _beside(cx, mu, sample)), spread)
+    exponent = pair(cx, "Mul", pair(cx, "Mul", z, z), like(cx, -0.5, sample))
+    scale = pair(cx, "Mul", spread, like(cx, float(np.sqrt(2 * np.pi)), sample))
+    if a.is_log:
+        return pair(cx, "Sub", exponent, typed(cx, "Log", scale))
+    return pair(cx, "Div", typed(cx, "Exp", exponent), scale)
+
+
+@operator("_random_pdf_exponential")
+def pdf_exponential(cx: Context, a: Attributes, sample: Value, lam: Value) -> Value:
+    """The density lam exp(-lam x) at each sample, or its logarithm."""
+    rate = _beside(cx, lam, sample)
+    exponent = typed(cx, "Neg", pair(cx, "Mul", sample, rate))
+    if a.is_log:
+        return pair(cx, "Add", exponent, typed(cx, "Log", rate))
+    return pair(cx, "Mul", typed(cx, "Exp", exponent), rate)
+
+
+@operator("_random_pdf_uniform")
+def pdf_uniform(cx: Context, a: Attributes, sample: Value, low: Value, high: Value) -> Value:
+    """1 / (high - low) at each sample, outside of the interval too, or its logarithm."""
+    width = pair(cx, "Sub", _beside(cx, high, sample), _beside(cx, low, sample))
+    density = typed(cx, "Neg", typed(cx, "Log", width)) if a.is_log else typed(cx, "Reciprocal", width)
+    return cx.expand(density, sample.shape, sample)

@@ -7,15 +7,11 @@ from .schema import schemas
 
 _RANDOM = [
     *(name for name in schemas() if name.startswith(("_random_", "_sample_")) and "_pdf_" not in name),
-    *(
-        f"_npi_{name}"
-        for name in (
-            "bernoulli choice exponential gamma gumbel logistic multinomial normal normal_n pareto powerd rayleigh "
-            "uniform uniform_n weibull"
-        ).split()
-    ),
+    "_npi_bernoulli", "_npi_choice", "_npi_exponential", "_npi_gamma", "_npi_gumbel",
+    "_npi_logistic", "_npi_multinomial", "_npi_normal", "_npi_normal_n", "_npi_pareto",
+    "_npi_powerd", "_npi_rayleigh", "_npi_uniform", "_npi_uniform_n", "_npi_weibull",
     "_shuffle",
-]
+]  # fmt: skip
 _OPTIMIZERS = [
     *(name for name in schemas() if name.endswith("_update") and not name.startswith("_sparse")),
     *(name for name in schemas() if "lamb_update" in name and not name.endswith("_update")),
@@ -25,6 +21,7 @@ _OPTIMIZERS = [
 _SPARSE = [
     *(name for name in schemas() if name.startswith(("_sparse_", "_contrib_dgl_"))),
     "cast_storage",
+    "_square_sum",
     "_contrib_edge_id",
     "_contrib_getnnz",
 ]
@@ -57,5 +54,8 @@ for _name, _reason in {**_OUTSIDE, **_SPECIAL}.items():
     refuse(_reason, _name)
 refuse(
     "needs the gamma function, which ONNX does not have",
-    *(f"_random_pdf_{name}" for name in ("dirichlet", "gamma", "generalized_negative_binomial", "negative_binomial", "poisson")),
+    *(
+        f"_random_pdf_{name}"
+        for name in ("dirichlet", "gamma", "generalized_negative_binomial", "negative_binomial", "poisson")
+    ),
 )

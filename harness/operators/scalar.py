@@ -83,7 +83,7 @@ def operands(cx: Context, a: Attributes, data: Value) -> tuple[Value, Value]:
 def _register(name: str, formula: Binary, names: tuple[str, ...]) -> None:
     def lower(cx: Context, a: Attributes, data: Value) -> Value:
         x, y = operands(cx, a, data)
-        if name == "div" and not is_float(x) and not np.any(y.const):
+        if name == "div" and not is_float(x) and y.const is not None and not y.const.any():
             raise Unsupported(f"{data.dtype} divided by 0")
         return apply(cx, formula, x, y)
 

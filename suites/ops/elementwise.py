@@ -109,14 +109,18 @@ def unary_specs() -> list[Spec]:
     for name, domain in DOMAINS.items():
         for full in spellings(name):
             zero_size = full.startswith("_np")
-            found.append(Spec(full, {}, unary(inputs_of(full)[0], **domain, np_shape=zero_size), np_shape=zero_size, examples=6))
+            found.append(
+                Spec(full, {}, unary(inputs_of(full)[0], **domain, np_shape=zero_size), np_shape=zero_size, examples=6)
+            )
     return found
 
 
 # --- two tensors -----------------------------------------------------------------------------------------------------
 
 
-def binary(names, dtypes=FLOATS, broadcast=True, left=(-2.0, 2.0), right=(-2.0, 2.0), values=None, avoid=(), np_shape=False) -> Build:
+def binary(
+    names, dtypes=FLOATS, broadcast=True, left=(-2.0, 2.0), right=(-2.0, 2.0), values=None, avoid=(), np_shape=False
+) -> Build:
     """Two tensors of one type; ``values`` on purpose at times."""
 
     def build(d: Draw, a: Attributes) -> Inputs:
@@ -129,7 +133,15 @@ def binary(names, dtypes=FLOATS, broadcast=True, left=(-2.0, 2.0), right=(-2.0, 
             shapes = shapes[:1] * 2
         special = values if values is not None and np.dtype(dtype).kind == "f" and d.boolean() else None
         tensors = [
-            Tensor(shape, dtype, low, high, values=special, avoid=avoid, dynamic=(0,) if shape == shapes[0] == shapes[1] and shape else ())
+            Tensor(
+                shape,
+                dtype,
+                low,
+                high,
+                values=special,
+                avoid=avoid,
+                dynamic=(0,) if shape == shapes[0] == shapes[1] and shape else (),
+            )
             for shape, (low, high) in zip(shapes, (left, right))
         ]
         return dict(zip(names, tensors))
@@ -157,8 +169,6 @@ FACTS: dict[str, dict] = {
     "logical_or": dict(dtypes=NUMBERS, values=EDGES),
     "logical_xor": dict(dtypes=NUMBERS, values=EDGES),
 }
-
-
 
 
 def binary_specs() -> list[Spec]:
@@ -191,7 +201,14 @@ MIXED = [
     ("float32", "float32"), ("float16", "float32"), ("float32", "int32"), ("int64", "float32"), ("float32", "bool"),
     ("bool", "float16"), ("int8", "float32"), ("float16", "int64"),
 ]  # fmt: skip
-MIXED_INTEGERS = [("int8", "int32"), ("int64", "int32"), ("uint8", "int32"), ("bool", "int32"), ("int8", "bool"), ("bool", "bool")]
+MIXED_INTEGERS = [
+    ("int8", "int32"),
+    ("int64", "int32"),
+    ("uint8", "int32"),
+    ("bool", "int32"),
+    ("int8", "bool"),
+    ("bool", "bool"),
+]
 
 
 def promoted(kinds, left=(-9, 9), right=(-9, 9)) -> Build:
@@ -251,7 +268,8 @@ def listed(prefix: str, count_name: str, dtypes=("float32",), same=True, low=1, 
         shape = d.shape((1, 4))
         dtype = d.pick(dtypes)
         return {
-            f"{prefix}{i}": Tensor(shape if same else d.shape((1, 3)), dtype, dynamic=(0,) if same else ()) for i in range(number)
+            f"{prefix}{i}": Tensor(shape if same else d.shape((1, 3)), dtype, dynamic=(0,) if same else ())
+            for i in range(number)
         }
 
     return build
@@ -267,7 +285,9 @@ def chosen(d: Draw, a: Attributes) -> Inputs:
     dtype = d.pick(NUMBERS)
     flat = d.boolean()
     return {
-        "condition": Tensor(shape[:1] if flat else shape, d.pick(("float32", "int32", "uint8")), values=(0, 0, 1, 2), dynamic=(0,)),
+        "condition": Tensor(
+            shape[:1] if flat else shape, d.pick(("float32", "int32", "uint8")), values=(0, 0, 1, 2), dynamic=(0,)
+        ),
         "x": Tensor(shape, dtype, dynamic=(0,)),
         "y": Tensor(shape, dtype, dynamic=(0,)),
     }
@@ -293,7 +313,9 @@ def compared(d: Draw, a: Attributes) -> Inputs:
 def finite_list(d: Draw, a: Attributes) -> Inputs:
     number = d.integer(1, 3)
     a["num_arrays"] = number
-    return {f"data_{i}": Tensor(d.shape((1, 3)), values=d.pick([(1.0, 2.0), (1.0, NAN), (INF, 2.0)])) for i in range(number)}
+    return {
+        f"data_{i}": Tensor(d.shape((1, 3)), values=d.pick([(1.0, 2.0), (1.0, NAN), (INF, 2.0)])) for i in range(number)
+    }
 
 
 SPECS = [

@@ -23,12 +23,24 @@ def rank_for(d: Draw, axis, low: int = 1, high: int = 4) -> int:
     return d.integer(least, max(least, high))
 
 
-def tensor(dtypes=FLOATS, low=-2.0, high=2.0, values=None, distinct=False, name="data", rank=(1, 4), sizes=(1, 5), key="axis") -> Build:
+def tensor(
+    dtypes=FLOATS, low=-2.0, high=2.0, values=None, distinct=False, name="data", rank=(1, 4), sizes=(1, 5), key="axis"
+) -> Build:
     def build(d: Draw, a: Attributes) -> Inputs:
         dtype = d.pick(dtypes)
         shape = d.sizes(rank_for(d, a.get(key), *rank), *sizes)
         special = values if values is not None and dtype == "float32" and d.boolean() else None
-        return {name: Tensor(shape, dtype, low, high, values=special, distinct=distinct and special is None, dynamic=(0,) if shape else ())}
+        return {
+            name: Tensor(
+                shape,
+                dtype,
+                low,
+                high,
+                values=special,
+                distinct=distinct and special is None,
+                dynamic=(0,) if shape else (),
+            )
+        }
 
     return build
 
@@ -109,11 +121,27 @@ def ranked(d: Draw, a: Attributes) -> Inputs:
     shape = d.sizes(rank_for(d, a.get("axis")), 1, 4)
     inputs = {"a": Tensor(shape, d.pick(("float32", "int32")), -9, 9)}
     if "q_scalar" not in a:
-        inputs["q"] = Tensor(d.shape((1, 1), high=3), low=0, high=100, const=True, values=(0.0, 20.0, 37.5, 50.0, 100.0))
+        inputs["q"] = Tensor(d.shape((1, 1), high=3), low=0, high=100, const=True, values=(0.0, 20.0, 37.5, 50.0, 99.0))
     return inputs
 
 
+def sampled(*names: str) -> Build:
+    """Samples in rows, one parameter each."""
+
+    def build(d: Draw, a: Attributes) -> Inputs:
+        shape = d.shape((2, 3))
+        low = {"low": (-2.0, 0.0), "mu": (-1.0, 1.0)}
+        parameters = {name: Tensor(shape[:1], "float32", *low.get(name, (0.5, 2.0))) for name in names}
+        return {"sample": Tensor(shape, low=0, high=3), **parameters}
+
+    return build
+
+
+IS_LOG = {"is_log": [DEFAULT, False, True]}
 SPECS = [
+    Spec("_random_pdf_normal", IS_LOG, sampled("mu", "sigma")),
+    Spec("_random_pdf_uniform", IS_LOG, sampled("low", "high")),
+    Spec("_random_pdf_exponential", IS_LOG, sampled("lam")),
     Spec("sum", LEGACY, tensor((*FLOATS, *INTEGERS), -9, 9), terms=elements, also=("nansum",), examples=8),
     Spec("mean", LEGACY, tensor((*FLOATS, "int32", "int64"), -9, 9), terms=elements, examples=8),
     Spec("prod", LEGACY, tensor((*FLOATS, "int32", "int64", "int8"), -2, 2, sizes=(1, 3)), terms=elements, also=("nanprod",), examples=8),
