@@ -6,6 +6,7 @@ although the record knew nothing of it would end a user's compilation instead of
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -62,12 +63,15 @@ class Library:
         return op_type != "Mish"
 
 
+NUMBERS = itertools.count()
+
+
 def value(shape: tuple[int, ...] = (2, 3, 8, 8), dtype: str = "float32") -> Value:
-    return Value("x", TensorType(np.dtype(dtype), shape))
+    return Value(f"x{next(NUMBERS)}", TensorType(np.dtype(dtype), shape))
 
 
 def const(*values: int) -> Value:
-    return Value("k", TensorType(np.dtype("int64"), (len(values),)), np.array(values))
+    return Value(f"k{next(NUMBERS)}", TensorType(np.dtype("int64"), (len(values),)), np.array(values))
 
 
 def refused(op: str, *inputs: Value, rtx: bool = False, outputs: int = 1, **attributes: Any) -> str | None:
