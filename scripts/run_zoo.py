@@ -63,12 +63,11 @@ def networks() -> list[tuple[str, str]]:
     """(zoo, name) of all networks: Gluon's from its list, GluonCV's from its own registry."""
     from harness.frontend.compat import mxnet
 
-    mx = mxnet()
+    mxnet()
     from gluoncv.model_zoo import model_zoo as cv
     from mxnet.gluon.model_zoo import vision
 
-    gluon = [name for name in sorted(set(_gluon_names(vision)))]
-    del mx
+    gluon = sorted(set(_gluon_names(vision)))
     return [("gluon", name) for name in gluon] + [("gluoncv", name) for name in sorted(cv._models)]
 
 
@@ -102,7 +101,9 @@ def build(zoo: str, name: str) -> tuple[Any, dict[str, Any]]:
     net(mx.nd.array(sample(name)))
     rng = np.random.default_rng(5)
     for param in net.collect_params().values():
-        if len(param.shape) > 1 and param.grad_req != "null":  # LeCun's initialization: the signal reaches the end of a deep network and stays finite
+        if param.name.endswith(("_var", "_gamma")):  # those of a block made from a symbol know no initial value of their own
+            param.set_data(mx.nd.ones(param.shape))
+        elif len(param.shape) > 1 and param.grad_req != "null":  # LeCun's initialization: the signal reaches the end of a deep network and stays finite
             spread = (1 / np.prod(param.shape[1:])) ** 0.5
             param.set_data(mx.nd.array(rng.normal(0, spread, param.shape)))
     outputs = net(mx.sym.var("data"))
