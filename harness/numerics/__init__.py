@@ -166,7 +166,8 @@ def _at(badness: Array, actual: Array, reference: Array, bound: Array, headroom:
     place = np.unravel_index(int(np.argmax(badness)), badness.shape)
     count = int(np.count_nonzero(badness > 1) or np.count_nonzero(badness))
     with np.errstate(all="ignore"):
-        error = float(np.nanmax(np.abs(actual.astype(np.float64) - reference.astype(np.float64))))
+        differences = np.abs(actual.astype(np.float64) - reference.astype(np.float64))
+    error = float(differences.max(initial=0, where=~np.isnan(differences)))
     where = f"[{', '.join(str(int(i)) for i in place)}]"
     message = (
         f"{count} of {actual.size} elements are wrong; worst at {where}: {actual[place]!r}, should be "

@@ -93,7 +93,8 @@ def contract(cx: Context, lhs: Value, rhs: Value, left: Sequence[int], right: Se
     shape = (*(lhs.shape[i] for i in kept_left), *(rhs.shape[j] for j in kept_right))
     kind = TensorType(lhs.dtype, shape)
     if any(lhs.shape[i] == 0 for i in left) and is_static(shape):
-        return cx.const(np.zeros([int(s) for s in shape if isinstance(s, int)], lhs.dtype))  # TensorRT does not build the product of empty vectors
+        sizes = [size for size in shape if isinstance(size, int)]
+        return cx.const(np.zeros(sizes, lhs.dtype))  # TensorRT does not build the product of empty vectors
     if lhs.rank == rhs.rank == 2 and len(left) == 1:
         if (left[0], right[0]) == (1, 0):
             return cx.op("MatMul", lhs, rhs, type=kind)

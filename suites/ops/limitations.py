@@ -70,6 +70,11 @@ def _has_nan(case: Case) -> bool:
     return any(bool(np.isnan(np.asarray(v, np.float64)).any()) for v in values)
 
 
+def _is_indefinite(case: Case) -> bool:
+    values = case.inputs["A"].values
+    return isinstance(values, np.ndarray) and bool((np.linalg.eigvalsh(values.astype(np.float64)) <= 0).any())
+
+
 LIMITATIONS = [
     Limitation(
         ("max", "min", "_np_max", "_np_min"),
@@ -93,7 +98,14 @@ LIMITATIONS = [
         Case("_linalg_det", {}, {"A": Tensor((0, 0))}, np_shape=True),
     ),
     Limitation(
-        ("_linalg_inverse",),
+        ("_linalg_potrf", "_npi_cholesky"),
+        "MXNet raises an error on a matrix that is not positive definite; the compiled model answers with NaN",
+        "DIFFERENT",
+        _is_indefinite,
+        Case("_linalg_potrf", {}, {"A": Tensor((2, 2), values=-np.eye(2))}),
+    ),
+    Limitation(
+        ("_linalg_inverse", "_npi_solve"),
         "MXNet raises an error on the inverse of a singular matrix; the compiled model answers with NaN or infinity",
         "DIFFERENT",
         _is_singular,
