@@ -486,7 +486,7 @@ def _at_percentile(cx: Context, ordered: Value, percent: float, number: int, int
     if interpolation == "higher":
         return _at(cx, ordered, high)
     if interpolation == "nearest":
-        return _at(cx, ordered, int(np.rint(place)))
+        return _at(cx, ordered, int(np.floor(place + 0.5)))
     share = 0.5 if interpolation == "midpoint" else place - low
     first, second = _at(cx, ordered, low), _at(cx, ordered, high)
     step = pair(cx, "Mul", pair(cx, "Sub", second, first), like(cx, share, ordered))
