@@ -187,6 +187,7 @@ def _num_and_endpoint(a: Attributes) -> tuple[int, bool]:
 def logspace(cx: Context, a: Attributes) -> Value:
     """Powers of ``base`` with exponents that are equally far apart."""
     pieces = a.num - 1 if a.endpoint else a.num
+    a.ignore("stop")  # one number alone is start
     step = (a.stop - a.start) / pieces if pieces > 0 else 0.0
     return cx.const(np.power(a.base, a.start + np.arange(a.num) * step).astype(_dtype(a.dtype)))
 
@@ -207,22 +208,22 @@ def _window(name: str, formula: Callable[[Array, np.floating[Any]], Array]) -> N
             raise Unsupported(f"M={count} gives nothing")
         if count == 1:
             return cx.const(np.ones(1, dtype))
-        kind = dtype if dtype.kind == "f" else np.dtype(np.float64)
-        angle = np.arange(max(count, 0)) * (2 * np.pi / (count - 1))
-        return cx.const(formula(angle, kind.type(1)).astype(dtype))
+        if dtype == np.float64:
+            raise Unsupported("dtype=float64; MXNet computes windows in float32 and its last digits are not defined")
+        return cx.const(formula(np.arange(max(count, 0), dtype=np.float32), np.float32(max(count - 1, 1))).astype(dtype))
 
 
-def _terms(angle: Array, one: np.floating[Any], *weights: float) -> Array:
-    kind = type(one)
-    total = np.full(angle.shape, kind(weights[0]))
+def _terms(place: Array, last: np.floating[Any], *weights: float) -> Array:
+    kind = np.float32
+    total = np.full(place.shape, kind(weights[0]))
     for i, weight in enumerate(weights[1:], 1):
-        total = (total + kind(weight) * np.cos(i * angle).astype(kind)).astype(kind)
-    return total
+        total = total + kind(weight) * np.cos(kind(2 * i) * kind(np.pi) * place / last)
+    return np.asarray(total, kind)
 
 
-_window("_npi_hanning", lambda angle, one: _terms(angle, one, 0.5, -0.5))
-_window("_npi_hamming", lambda angle, one: _terms(angle, one, 0.54, -0.46))
-_window("_npi_blackman", lambda angle, one: _terms(angle, one, 0.42, -0.5, 0.08))
+_window("_npi_hanning", lambda place, last: _terms(place, last, 0.5, -0.5))
+_window("_npi_hamming", lambda place, last: _terms(place, last, 0.54, -0.46))
+_window("_npi_blackman", lambda place, last: _terms(place, last, 0.42, -0.5, 0.08))
 
 
 # --- like another tensor ---------------------------------------------------------------------------------------------

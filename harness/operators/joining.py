@@ -46,10 +46,11 @@ def concat(cx: Context, a: Attributes, *data: Value) -> Value:
 @operator("_npi_concatenate")
 def concatenate(cx: Context, a: Attributes, *data: Value) -> Value:
     """Tensors joined along ``axis``; flattened ones where it is None."""
-    axis = a.axis if "axis" in a else 0
-    if axis is None:
+    a.ignore("dim")
+    text = a._raw.get("axis", "0")  # MXNet reads it, and its registry does not list it
+    if text == "None":
         return joined(cx, [flat(cx, x) for x in data], 0)
-    return joined(cx, data, axis)
+    return joined(cx, data, int(text))
 
 
 @operator("stack", "_npi_stack")

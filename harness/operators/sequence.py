@@ -31,9 +31,8 @@ def sequence_mask(cx: Context, a: Attributes, data: Value, sequence_length: Valu
         a.ignore("value")
         return data
     time, batch = data.shape[a.axis], data.shape[1 - a.axis]
-    # A step is masked where it is not below the length, which may have a fraction.
-    steps = cx.unsqueeze(cx.cast(counted(cx, data, a.axis), np.float32), 1 - a.axis)
-    ends = cx.unsqueeze(cx.cast(lengths, np.float32), a.axis)
+    steps = cx.unsqueeze(counted(cx, data, a.axis), 1 - a.axis)
+    ends = cx.unsqueeze(whole(cx, lengths), a.axis)
     shape = (time, batch) if a.axis == 0 else (batch, time)
     inside = cx.op("Less", steps, ends, type=TensorType(np.dtype(bool), shape))
     inside = cx.unsqueeze(inside, *range(2, data.rank))
