@@ -313,10 +313,12 @@ def _position(cx: Context, op_type: str, data: Value, axis: int | None, keepdims
         (axis,) = normal_axes([axis], rank)
     if isinstance(x.shape[axis], int) and x.shape[axis] == 0:
         raise Unsupported("the position of an extreme among no elements")
-    keep = keepdims and x is data
-    kind = TensorType(_INT64, reduced(x.shape, [axis], keep))
-    found = cx.op(op_type, wide(cx, x), type=kind, axis=axis, keepdims=int(keep))
-    return cx.reshape(found, (1,) * rank) if keepdims and x is not data else found
+    if x.rank > 1:
+        kind = TensorType(_INT64, reduced(x.shape, [axis], keepdims))
+        return cx.op(op_type, wide(cx, x), type=kind, axis=axis, keepdims=int(keepdims))
+    row = cx.unsqueeze(wide(cx, x), 0)  # TensorRT wants two axes
+    found = cx.op(op_type, row, type=TensorType(_INT64, (1,)), axis=1, keepdims=0)
+    return cx.reshape(found, (1,) * rank if keepdims else ())
 
 
 def _register_position(name: str, op_type: str, legacy: bool) -> None:
