@@ -69,7 +69,6 @@ SPECS = [
             "bidirectional": [DEFAULT, False, True],
             "state_outputs": [DEFAULT, False, True],
             "p": [DEFAULT, 0.3, 0.6],
-            "projection_size": [DEFAULT, 1, 2],
             "use_sequence_length": [DEFAULT, False],
         },
         rnn,
