@@ -292,6 +292,12 @@ def _conv(node: onnx.NodeProto, fragment: Fragment, attributes: Attributes) -> s
     return None
 
 
+@_rule("Einsum")
+def _einsum(node: onnx.NodeProto, fragment: Fragment, attributes: Attributes) -> str | None:
+    equation = attributes.get("equation", b"").decode()
+    return None if equation == equation.lower() else f"TensorRT's Einsum has small letters only, not {equation!r}"
+
+
 @_rule("ArgMax", "ArgMin")
 def _arg(node: onnx.NodeProto, fragment: Fragment, attributes: Attributes) -> str | None:
     value = fragment.values.get(node.input[0])

@@ -318,6 +318,12 @@ def test_a_plan_that_cannot_be_loaded_at_all(engine: TensorRTEngine, tmp_path: P
         engine.build(request(tmp_path))
 
 
+def test_operators_from_plugins_are_registered_first(engine: TensorRTEngine, tmp_path: Path) -> None:
+    scale = {"scale": np.ones(3, np.float32), "bias": np.zeros(3, np.float32)}
+    model = single("InstanceNormalization", {"data": SHAPE}, scale)
+    np.testing.assert_array_equal(engine.build(request(tmp_path, model)).run([image()])[0], expected(image(), model))
+
+
 def test_rtx_judges_models_without_a_gpu() -> None:
     assert check_model(network(), "part") == []
     assert check_model(network(batch="n"), "part", ("SM120",), {"data": {0: (1, 2, 4)}}) == []

@@ -106,6 +106,7 @@ REFUSED: dict[str, str | None] = {
     "4-D convolution": refused("Conv", value((1,) * 6), kernel_shape=[1] * 4),
     "strided dilated deconvolution": refused("ConvTranspose", value(), strides=[2, 2], dilations=[2, 2]),
     "argmax of a vector": refused("ArgMax", value((5,))),
+    "einsum in capitals": refused("Einsum", value((2, 2)), equation="Ab->bA"),
     "an operator never built": refused("Unique", value((5,))),
     "an operator the parser lacks": refused("Mish", value()),
     "NonZero on RTX": refused("NonZero", value(), rtx=True),
@@ -120,6 +121,7 @@ ACCEPTED: dict[str, str | None] = {
     "half Relu": refused("Relu", value(dtype="float16")),
     "strided deconvolution": refused("ConvTranspose", value(), strides=[2, 2], dilations=[1, 1]),
     "float fmod": refused("Mod", value(), value(), fmod=1),
+    "einsum": refused("Einsum", value((2, 2)), equation="ab->ba"),
     "NonZero elsewhere": refused("NonZero", value()),
 }
 
@@ -136,5 +138,5 @@ def test_what_is_not_refused(what: str) -> None:
 
 def test_the_parser_is_asked_once(judge: Judge) -> None:
     assert judge.library.has_operator("Conv") and not judge.library.has_operator("NoSuchOperator")
-    assert judge.library._operators == {**judge.library._operators, "Conv": True, "NoSuchOperator": False}
+    assert judge.library._operators["Conv"] and len(judge.library._operators) > 150
     assert DoubleTensorRT.__doc__  # the double is named as one

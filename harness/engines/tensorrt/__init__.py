@@ -108,6 +108,7 @@ class TensorRTEngine:
         ordinal = opts.value_of(request.options, "device")
         cuda = self.cuda if ordinal == self.cuda.device.ordinal else libraries.open_device(ordinal)
         cuda.use()
+        self.library.register_plugins(request.model)
         cache = plan_cache.PlanCache(request.cache_dir)
         further, unknown = (opts.value_of(request.options, name) for name in ("profiles", "unknown_sizes"))
         profiles = make_profiles(request.model, request.profile, further, unknown)

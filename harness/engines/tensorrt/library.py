@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import onnx
+import onnx_ir as ir
+
 from ...errors import EngineMissing
 from .. import memory
 
@@ -21,7 +24,8 @@ _REMEDIES = {
     "tensorrt": "pip install tensorrt-cu12 (or the one for your CUDA), or use engine='onnxruntime'",
     "tensorrt_rtx": "pip install tensorrt-rtx-cu13, or use engine='onnxruntime'",
 }
-PLUGIN_TENSORRT, PLUGIN_RTX = "tensorrt", "tensorrt_rtx"
+_FROM_PLUGINS = frozenset({"RoiAlign", "DeformConv", "NonMaxSuppression", "InstanceNormalization"})
+_LOGGERS: list[Any] = []  # TensorRT keeps the first logger for the process, and may call any of them late: none is freed
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,16 +64,22 @@ class Library:
         return getattr(self.trt.BuilderFlag, name, None)
 
     def has_operator(self, op_type: str) -> bool:
-        """Whether the library's ONNX parser knows an operator: asked once of the parser itself."""
+        """Whether the library's ONNX parser knows an operator: asked once, for all of them, of the parser itself."""
         with self._lock:
-            if op_type not in self._operators:
+            if not self._operators:
                 log = Log(self)
                 builder = self.trt.Builder(log.logger)
                 network = new_network(self, builder)
                 parser = self.trt.OnnxParser(network, log.logger)
-                self._operators[op_type] = bool(parser.supports_operator(op_type))
+                names = {schema.name for schema in onnx.defs.get_all_schemas() if not schema.domain}
+                self._operators.update((name, bool(parser.supports_operator(name))) for name in sorted(names))
                 del parser, network, builder
-            return self._operators[op_type]
+            return self._operators.get(op_type, False)
+
+    def register_plugins(self, model: ir.Model) -> None:
+        """Make the library's shipped plugins known, where a model has operators that its parser builds from them."""
+        if hasattr(self.trt, "init_libnvinfer_plugins") and any(node.op_type in _FROM_PLUGINS for node in model.graph):
+            self.trt.init_libnvinfer_plugins(Log(self).logger, "")
 
 
 @functools.cache
@@ -108,6 +118,7 @@ class Log:
         self.errors: list[str] = []
         self.warnings: list[str] = []
         self.logger = _logger_type(library.trt)(self._take, listener)
+        _LOGGERS.append(self.logger)
 
     def _take(self, severity: str, message: str) -> None:
         if severity in ("INTERNAL_ERROR", "ERROR"):
