@@ -1,9 +1,11 @@
 """The TensorRT cells: every operator in every float precision, against MXNet under the error model.
 
-    pytest suites/ops -m gpu
+    pytest suites/ops -m gpu                          one process
+    pytest suites/ops -m gpu -n 4 --dist loadgroup    four, each with its own engines
 
-A cell that the engine refuses, with its reason, is an expected failure: right or refused. A cell that builds must be
-right; one that does not build although nothing refused it fails.
+A cell that the engine refuses before the build, with its reason, is an expected failure: right or refused. A cell
+that builds must be right; one that does not build although nothing refused it fails. Cells share engines
+(:mod:`suites.ops.batch`).
 """
 
 from __future__ import annotations
@@ -12,52 +14,62 @@ import functools
 import os
 
 import pytest
-from hypothesis import given, settings
 
 import harness
 from harness.engines.base import get_engine
 
-from .case import Spec, all_specs
-from .check import check
+from .batch import Outcome, draw_cases, run_cases
+from .case import all_specs
 from .test_operators import LABELS
 
 SPECS = all_specs()
 PRECISIONS = ("fp32", "fp16", "bf16")
 EXAMPLES = int(os.environ.get("MXTRT_GPU_EXAMPLES", "3"))
-
-pytestmark = pytest.mark.gpu
+ENGINE = os.environ.get("MXTRT_GPU_ENGINE", "tensorrt")  # "onnxruntime" rehearses the cells without a GPU
+SHARED = 32  # operators to an engine
 
 
 @functools.cache
 def why_not() -> str:
     """Why the TensorRT engine cannot run here, "" if it can."""
     try:
-        get_engine("tensorrt")
+        get_engine(ENGINE)
     except harness.EngineMissing as error:
         return str(error)
     return ""
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("spec", SPECS, ids=LABELS)
-def test_cell(spec: Spec, precision: str, record_property) -> None:
+@functools.cache
+def outcomes(group: int, precision: str) -> dict[int, list[Outcome]]:
+    """Spec -> the outcomes of its cases, for the operators that share engines."""
+    members = range(group * SHARED, min((group + 1) * SHARED, len(SPECS)))
+    drawn = [(index, case) for index in members for case in draw_cases(SPECS[index], EXAMPLES)]
+    found = run_cases([case for _, case in drawn], ENGINE, precision)
+    return {index: [o for (i, _), o in zip(drawn, found) if i == index] for index in members}
+
+
+CELLS = [
+    pytest.param(
+        index, precision, id=f"{label}-{precision}", marks=pytest.mark.xdist_group(f"{precision}-{index // SHARED}")
+    )
+    for precision in PRECISIONS
+    for index, label in enumerate(LABELS)
+]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("index", "precision"), CELLS)
+def test_cell(index: int, precision: str, record_property) -> None:
     if why_not():
         pytest.skip(why_not())
-    headrooms: list[float] = []
-    refusals: list[str] = []
-
-    @settings(max_examples=EXAMPLES)
-    @given(case=spec.cases())
-    def run(case):
-        try:
-            headrooms.append(check(case, "tensorrt", precision))
-        except harness.UnsupportedOperator as refusal:
-            refusals.append(refusal.blocked[0].reason)
-
-    record_property("operator", spec.operator)
+    record_property("operator", SPECS[index].operator)
     record_property("precision", precision)
-    run()
-    record_property("headroom", max(headrooms, default=float("nan")))
-    record_property("refused", "; ".join(sorted(set(refusals))))
-    if not headrooms:
-        pytest.xfail(f"refused: {refusals[-1]}")
+    results = outcomes(index // SHARED, precision)[index]
+    right = [outcome.headroom for outcome in results if outcome.state == "right"]
+    refused = [outcome.text for outcome in results if outcome.state in ("refused", "limited")]
+    record_property("headroom", max(right, default=float("nan")))
+    record_property("refused", "; ".join(sorted(set(refused))))
+    wrong = [outcome.text for outcome in results if outcome.state == "wrong"]
+    assert not wrong, "\n".join(wrong)
+    if not right:
+        pytest.xfail(f"refused: {refused[-1]}")
