@@ -1,0 +1,190 @@
+"""The TensorRT engine on a real GPU: what the double cannot show. Skipped where there is none.
+
+    python -m pytest suites/meta/test_tensorrt_gpu.py -q
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import harness
+from harness.engines import base, memory
+from harness.engines.base import BuildRequest
+from harness.engines.tensorrt import TensorRTEngine
+
+from .test_tensorrt_engine import BATCHES, image, network
+
+try:
+    ENGINE: Any = base.get_engine("tensorrt")
+except harness.EngineMissing as missing:
+    pytest.skip(str(missing), allow_module_level=True)
+
+
+@pytest.fixture
+def engine() -> TensorRTEngine:
+    return ENGINE  # type: ignore[no-any-return]
+
+
+def build(engine: TensorRTEngine, folder: Path, model: Any = None, profile: Any = None, **options: Any) -> Any:
+    return engine.build(BuildRequest("part0", model or network(), profile or {}, options, str(folder)))
+
+
+def close(found: np.ndarray, x: np.ndarray, model: Any = None) -> None:
+    reference = base.get_engine("onnxruntime").build(BuildRequest("reference", model or network(batch="n")))
+    np.testing.assert_allclose(found, reference.run([x])[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", [memory._Ctypes, memory._Bindings])
+def test_every_call_of_the_driver(backend: Any) -> None:
+    if backend is memory._Bindings:
+        pytest.importorskip("cuda.bindings.driver")
+    cuda = memory.Driver(0, backend())
+    assert cuda.device == memory.open_device(0).device and cuda.free_memory() > 0
+    data = np.arange(1000, dtype=np.float32)
+    first, second, stream, other = cuda.malloc(4000), cuda.malloc(4000), cuda.create_stream(), cuda.create_stream()
+    pinned = memory.HostBuffer(cuda, 4000)
+    view = pinned.view((1000,), data.dtype)
+    view[:] = data
+    begin, end, event = cuda.create_event(True), cuda.create_event(True), cuda.create_event()
+    cuda.record(begin, stream)
+    cuda.copy_in(first, pinned.address, 4000, stream)
+    cuda.record(event, stream)
+    cuda.wait(other, event)
+    cuda.begin_capture(other)
+    cuda.copy_across(second, first, 4000, other)
+    graph = cuda.end_capture(other)
+    cuda.launch(graph, other)
+    cuda.synchronize(other)
+    view[:] = 0
+    cuda.copy_out(pinned.address, second, 4000, stream)
+    cuda.record(end, stream)
+    cuda.synchronize_event(end)
+    np.testing.assert_array_equal(view, data)
+    assert cuda.finished(end) and cuda.elapsed(begin, end) > 0
+    assert cuda.is_ours(first) and not cuda.is_ours(ctypes.addressof(ctypes.c_int()))
+    with pytest.raises(memory.CudaError, match="were asked for and .* are free; use a smaller batch"):
+        cuda.malloc(1 << 50)
+    cuda.destroy_graph(graph)
+    for handle in (begin, end, event):
+        cuda.destroy_event(handle)
+    for handle in (stream, other):
+        cuda.destroy_stream(handle)
+    cuda.free(first)
+    cuda.free(second)
+
+
+def test_runs_hits_and_graphs(engine: TensorRTEngine, tmp_path: Path) -> None:
+    session = build(engine, tmp_path)
+    for seed in range(4):
+        close(session.run([image(seed=seed)])[0], image(seed=seed))
+    assert session._lanes[0].graph and not session._lanes[0].graph_problem
+    again = build(engine, tmp_path)
+    assert again.outcome == "hit"
+    close(again.run([image()])[0], image())
+    assert list((tmp_path / "timing").glob("*.timing"))
+    loaded = engine.load_plan(BuildRequest("part0", network(), {}, {}, str(tmp_path)), again.plan_bytes())
+    assert loaded is not None
+    close(loaded.run([image()])[0], image())
+
+
+@pytest.mark.parametrize("options", [{}, {"scratch": "shared", "contexts": 3}, {"profiles": [{"data": {0: (1, 1, 1)}}]}], ids=str)
+def test_dynamic_shapes_and_threads(options: dict[str, Any], engine: TensorRTEngine, tmp_path: Path) -> None:
+    session = build(engine, tmp_path, network(batch="n"), BATCHES, **options)
+    wrong: list[Any] = []
+
+    def work(first: int) -> None:
+        try:
+            for turn in range(20):
+                batch = (first + turn // 4) % 4 + 1
+                close(session.run([image(batch, batch)])[0], image(batch, batch))
+        except BaseException as error:  # noqa: BLE001 - told to the thread that asserts
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    with pytest.raises(harness.InputError, match="outside what was built"):
+        session.run([image(5)])
+
+
+def test_new_parameters(engine: TensorRTEngine, tmp_path: Path) -> None:
+    build(engine, tmp_path, refit=True)
+    session = build(engine, tmp_path, network(scale=3.0), refit=True)
+    close(session.run([image()])[0], image(), network(scale=3.0))
+    assert session.outcome == "hit"
+    stripped = build(engine, tmp_path, strip=True)
+    close(stripped.run([image()])[0], image())
+
+
+def test_pytorch_in_place_on_its_stream(engine: TensorRTEngine, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    session = build(engine, tmp_path)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        x = torch.from_numpy(image()).cuda(non_blocking=True) * 2
+        out = torch.empty((2, 4, 1, 1), device="cuda")
+        run = session.enqueue([x], [out], stream.cuda_stream)
+        doubled = out * 2  # on the same stream, with no wait in between
+    close(doubled.cpu().numpy() / 2, image() * 2)
+    assert run.done()
+    close(session.run([x])[0], image() * 2)
+    (result,) = session.enqueue([x]).wait()
+    close(torch.as_tensor(result, device="cuda").cpu().numpy(), image() * 2)
+
+
+def test_cupy_and_pycuda_in_place(engine: TensorRTEngine, tmp_path: Path) -> None:
+    cupy = pytest.importorskip("cupy")
+    session = build(engine, tmp_path)
+    close(session.run([cupy.asarray(image())])[0], image())
+    gpuarray = pytest.importorskip("pycuda.gpuarray")
+    pytest.importorskip("pycuda.autoprimaryctx")
+    close(session.run([gpuarray.to_gpu(image())])[0], image())
+
+
+def test_layers_are_traced(engine: TensorRTEngine, tmp_path: Path) -> None:
+    session = build(engine, tmp_path, profiling="detailed")
+    nodes = {node for layer in session.layers() for node in layer.nodes}
+    assert "conv0" in nodes and nodes <= {"conv0", "relu0", "pool0", "add0"}
+    assert sum(layer.milliseconds for layer in session.profile([image()])) > 0
+    close(session.run([image()])[0], image())
+
+
+def test_enqueue_costs_little_more_than_tensorrt_s_own(
+    engine: TensorRTEngine, tmp_path: Path, record_property: Any
+) -> None:
+    """Wall time of many runs with everything on the GPU, against a loop of bare ``execute_async_v3``."""
+    session = build(engine, tmp_path, network(channels=256))
+    cuda, lane = engine.cuda, session._lanes[0]
+    x = memory.DeviceBuffer(cuda, image().nbytes)
+    out = memory.DeviceBuffer(cuda, 2 * 256 * 4)
+    inputs = [memory.DeviceArray(x.address, image().shape, image().dtype, x)]
+    outputs = [memory.DeviceArray(out.address, (2, 256, 1, 1), image().dtype, out)]
+
+    def ours() -> None:
+        session.enqueue(inputs, outputs).wait()
+
+    def bare() -> None:
+        lane.context.execute_async_v3(lane.stream)
+        cuda.synchronize(lane.stream)
+
+    def microseconds(run: Any) -> float:
+        for _ in range(50):
+            run()
+        begin = time.perf_counter()
+        for _ in range(500):
+            run()
+        return (time.perf_counter() - begin) / 500 * 1e6
+
+    found = microseconds(ours), microseconds(bare)
+    record_property("microseconds", found)
+    assert found[0] - found[1] < 60, f"ours {found[0]:.1f}, bare {found[1]:.1f} microseconds"
