@@ -7,7 +7,7 @@ import numpy as np
 from .case import DEFAULT, Attributes, Draw, Inputs, Spec, Tensor
 from .matrix import BOTH, FLOATS, length
 
-SCALES = [DEFAULT, 1.0, -2.5, 0.125]
+SCALES = [DEFAULT, 1.0, -2.5, 0.0]
 OFFSETS = [DEFAULT, -2, -1, 0, 1, 2]
 
 
