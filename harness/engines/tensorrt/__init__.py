@@ -19,10 +19,11 @@ from . import library as libraries
 from . import options as opts
 from .build import Recipe, Refusal
 from .check import check_model
+from .lane import Pending
 from .library import Library, Log
 from .profiles import make_profiles
 from .refit import refit, split_weights
-from .session import Pending, TensorRTSession, open_plan
+from .session import TensorRTSession, open_plan
 
 __all__ = ["Pending", "Refusal", "TensorRTEngine", "TensorRTSession", "check_model", "create"]
 
