@@ -38,7 +38,7 @@ class Tensor:
     dtype: np.dtype[Any]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Pending:
     """A run that has been enqueued. Its outputs lie on the GPU and hold their content once ``wait`` returns, or for
     work that comes later on the same stream. It keeps the inputs alive, and waits when it is dropped."""
@@ -85,7 +85,7 @@ def shapes_of(inputs: Sequence[Any]) -> list[Shape]:
     return [tuple(map(int, value.shape)) for value in inputs]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Slot:
     """One input or output of a lane: its device memory, and the pinned host memory beside it."""
 
@@ -96,7 +96,7 @@ class Slot:
     view: Array | None = None  # the host memory as an array of the present shape
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lane:
     """What one run needs. Used by one thread at a time."""
 
