@@ -13,14 +13,14 @@ import onnx
 import onnx_ir as ir
 
 from .dims import Dim
-from .engines.base import BuildRequest, Engine, Profile, Session, check_known, get_engine
+from .engines.base import BuildRequest, Engine, Profile, Range, Session, check_known, get_engine
 from .errors import Blocked, EngineMissing, InputError, ModelError, OptionError, UnsupportedOperator
 from .executor import Program, Step
 from .frontend import compat
 from .frontend.mxnet import read_model
 from .graph import Graph, TensorType
 from .inputs import Input, check_array, read_inputs
-from .lowering import LoweredGraph, assemble, lower
+from .lowering import Infer, LoweredGraph, assemble, lower
 from .model import Model, Plan, Segment
 from .operators.context import Fragment, Missing, Untyped, Value
 from .partition import Part, partition
@@ -173,7 +173,7 @@ def _lower(
     for name, value in _input_values(specs).items():
         values[name] = value
         dims.update({str(size): size for size in value.shape if isinstance(size, Dim)})
-    infer = _no_inference
+    infer: Infer = _no_inference
     if fallback == "mxnet" and compat.available():
         from .engines.mxnet import Inference
 
@@ -186,10 +186,9 @@ def _lower(
     if blocked and not compat.available():
         own = [b for b in blocked if not b.reason.startswith("the type of its input ")]
         raise UnsupportedOperator(own or blocked, "MXNet could run them, and is not installed: pip install 'mxtrt[mxnet]'")
-    for entry, output in zip(graph.heads, lowered.outputs):
+    for output in lowered.outputs:
         if isinstance(output, Missing):
             _ = output.type  # an output that is a variable without a value: raises, and names it
-        del entry
     return lowered
 
 
@@ -287,7 +286,9 @@ def _link(
     readers = {value.name for part_reads in reads for value in part_reads} | {value.name for value in outputs}
     slots = {name: slot for slot, name in enumerate(specs)}
     constants: dict[int, Array] = {}
-    steps, segments, models = [], [], []
+    steps: list[Step] = []
+    segments: list[Segment] = []
+    models: list[ir.Model | None] = []
 
     def slot_of(value: Value) -> int:
         slot = slots.setdefault(value.name, len(slots))
@@ -416,7 +417,7 @@ def _describe(value: Value, specs: Mapping[str, Input]) -> Input:
     if isinstance(value, Untyped):
         return Input(("...",))
     ranges = {f"{name}_{axis}": size for name, spec in specs.items() for axis, size in spec.ranges.items()}
-    shape = []
+    shape: list[int | Range | str] = []
     for size in value.shape:
         if isinstance(size, int):
             shape.append(size)
@@ -425,7 +426,7 @@ def _describe(value: Value, specs: Mapping[str, Input]) -> Input:
             shape.append((low, best, high) if 0 <= low <= best <= high else str(size))
         else:
             shape.append(str(size))
-    return Input(tuple(shape), value.dtype)  # type: ignore[arg-type]
+    return Input(tuple(shape), value.dtype)
 
 
 def _unique(names: Sequence[str]) -> list[str]:

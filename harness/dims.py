@@ -8,12 +8,12 @@ of a network that shrink an image in the same way end in *equal* dimensions, whi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from math import gcd
-from typing import NamedTuple, Union
+from typing import NamedTuple, TypeGuard, Union
 
-Size = Union[int, "Dim"]
+Size = Union[int, "Dim"]  # noqa: UP007 - a forward reference
 Shape = tuple[Size, ...]
 
 
@@ -27,7 +27,7 @@ class FloorDiv(NamedTuple):
         return f"({self.numerator})//{_parenthesised(self.denominator)}"
 
 
-Atom = Union[str, FloorDiv]
+Atom = str | FloorDiv
 Monomial = tuple[Atom, ...]
 
 
@@ -134,7 +134,7 @@ def product(sizes: Iterable[Size]) -> Size:
     return result
 
 
-def is_static(shape: Iterable[Size]) -> bool:
+def is_static(shape: Sequence[Size]) -> TypeGuard[Sequence[int]]:
     """Whether every size is known."""
     return all(isinstance(size, int) for size in shape)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -13,7 +13,7 @@ from .dims import Shape, is_static
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
-MXNET_DTYPES: dict[int, np.dtype] = {  # mshadow's type flags
+MXNET_DTYPES: dict[int, np.dtype[Any]] = {  # mshadow's type flags
     0: np.dtype(np.float32),
     1: np.dtype(np.float64),
     2: np.dtype(np.float16),
@@ -34,7 +34,7 @@ MXNET_DTYPES: dict[int, np.dtype] = {  # mshadow's type flags
 class TensorType:
     """Element type and shape; a size is an integer or a :class:`~harness.dims.Dim`."""
 
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     shape: Shape
 
     @property

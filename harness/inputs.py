@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from .engines.base import Range
 from .errors import InputError, OptionError
 from .graph import BFLOAT16, MXNET_DTYPES
 
-ShapeSpec = tuple[Union[int, Range, str], ...]
+ShapeSpec = tuple[int | Range | str, ...]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def to_numpy(name: str, value: Any) -> npt.NDArray[Any]:
             array = np.asarray(value)
             if not array.dtype.hasobject:
                 return array
-    except Exception as error:  # a foreign array type's own error, of any kind
+    except Exception as error:  # noqa: BLE001 - a foreign array type's own error, of any kind
         raise InputError(f"input {name!r}: a {type(value).__name__} that cannot be read as an array: {error}") from None
     raise InputError(f"input {name!r}: a {type(value).__name__} is not an array")
 

@@ -51,11 +51,9 @@ def summarise(seconds: Sequence[float]) -> Summary:
     if not len(seconds):
         raise ValueError("no queries to summarise")
     mean = float(np.mean(seconds))
-    return Summary(
-        len(seconds), min(seconds), max(seconds), mean, median(seconds),
-        *(percentile(seconds, p) for p in PERCENTILES[1:]),
-        float(np.std(seconds)) / mean if mean else math.inf,
-    )  # fmt: skip
+    p90, p95, p99 = (percentile(seconds, p) for p in PERCENTILES[1:])
+    cov = float(np.std(seconds)) / mean if mean else math.inf
+    return Summary(len(seconds), min(seconds), max(seconds), mean, median(seconds), p90, p95, p99, cov)
 
 
 def throughput(queries: int, batch: int, seconds: float) -> float:

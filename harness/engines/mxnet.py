@@ -51,7 +51,7 @@ def symbol_of(nodes: Sequence[tuple[Node, Sequence[str]]], heads: Sequence[tuple
     text = json.dumps(_document(items, [[places[name], output, 0] for name, output in heads], np_shape))
     try:
         return mx.sym.load_json(text)
-    except Exception as error:  # MXNetError, but its own base is RuntimeError in some builds
+    except Exception as error:  # noqa: BLE001 - MXNetError, but its own base is RuntimeError in some builds
         raise ModelError(f"MXNet cannot load {', '.join(n.name for n, _ in nodes)}: {first_line(error)}") from None
 
 
@@ -98,19 +98,22 @@ class Inference:
         """
         if not compat.available():
             return None
-        symbols = sorted({s for v in inputs if not isinstance(v, (Missing, Untyped)) for d in v.shape if isinstance(d, Dim) for s in d.symbols})
+        typed = [value for value in inputs if not isinstance(value, (Missing, Untyped))]
+        dims = [size for value in typed for size in value.shape if isinstance(size, Dim)]
+        symbols = sorted({symbol for size in dims for symbol in size.symbols})
         first = self._infer(node, inputs, dict.fromkeys(symbols, 64))
         if not symbols or first is None:
             return first
         second = self._infer(node, inputs, dict.fromkeys(symbols, 96))
         if second is None or [t.rank for t in first] != [t.rank for t in second]:
             return None
-        known = {evaluate(d, dict.fromkeys(symbols, 64)): d for v in inputs for d in v.shape if isinstance(d, Dim)}
-        return [
-            TensorType(a.dtype, tuple(x if x == y else self._symbol(node, known.get(int(x)), i, axis)  # type: ignore[call-overload]
-                                      for axis, (x, y) in enumerate(zip(a.shape, b.shape, strict=True))))
-            for i, (a, b) in enumerate(zip(first, second, strict=True))
-        ]  # fmt: skip
+        known = {evaluate(size, dict.fromkeys(symbols, 64)): size for size in dims}
+        found = []
+        for i, (a, b) in enumerate(zip(first, second, strict=True)):
+            pairs = enumerate(zip(a.shape, b.shape, strict=True))
+            shape = (x if x == y else self._symbol(node, known.get(evaluate(x, {})), i, axis) for axis, (x, y) in pairs)
+            found.append(TensorType(a.dtype, tuple(shape)))
+        return found
 
     def _symbol(self, node: Node, known: Dim | None, output: int, axis: int) -> Dim:
         dim = known or Dim.symbol(f"{node.name}_{output}_{axis}")
@@ -194,7 +197,7 @@ class MXNetSession:
                 return [array.asnumpy() for array in (found if isinstance(found, (list, tuple)) else [found])]
         except EngineMissing:
             raise
-        except Exception as error:  # MXNetError, and whatever a custom operator raises
+        except Exception as error:  # noqa: BLE001 - MXNetError, and whatever a custom operator raises
             raise ExecutionError(f"MXNet failed in the segment of {self.name}: {first_line(error)}") from None
 
     def _unvalued(self, mx: Any, known: Mapping[str, Any]) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class OnnxRuntimeEngine:
             if folder:
                 options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
             session = self.library.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions have no common base
+        except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base
             raise BuildError(f"onnxruntime refuses segment {request.name}: {_first_line(error)}") from None
         return OnnxRuntimeSession(session, request.name)
 
@@ -131,7 +131,7 @@ class OnnxRuntimeSession:
     def run(self, inputs: Sequence[Any]) -> list[Array]:
         try:
             found: list[Array] = self._run(self.output_names, dict(zip(self.input_names, inputs)), None)
-        except Exception as error:  # onnxruntime's exceptions have no common base
+        except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base
             raise ExecutionError(f"onnxruntime failed in segment {self.name}: {_first_line(error)}") from None
         return found
 
@@ -189,7 +189,7 @@ def _kernels() -> dict[str, list[tuple[int, int, dict[str, frozenset[str]]]]]:
 
 @functools.cache
 def _has_kernel(op_type: str, inputs: tuple[str | None, ...], outputs: tuple[str | None, ...]) -> bool:
-    schema = defs.get_schema(op_type, OPSET, "")
+    schema: Any = defs.get_schema(op_type, OPSET, "")
     if schema.has_function or schema.has_context_dependent_function:
         return True  # ONNX Runtime expands what it has no kernel for
     bound = _bind(schema.inputs, inputs) + _bind(schema.outputs, outputs)

@@ -268,7 +268,7 @@ class Context:
         copied = [axis for axis in unknown if axis < x.rank and x.shape[axis] == target[axis]]
         open_axes = [axis for axis in unknown if axis not in copied]
         if len(open_axes) <= 1 and not any(size == 0 for size in target):
-            codes = [0 if a in copied else -1 if a in open_axes else int(s) for a, s in enumerate(target)]  # type: ignore[call-overload]
+            codes = [s if isinstance(s, int) else 0 if a in copied else -1 for a, s in enumerate(target)]
             return self.op("Reshape", x, self.ints(*codes), type=kind)
         return self.op("Reshape", x, self.shape(target, x, *sources), type=kind, allowzero=1 if 0 in target else None)
 

@@ -136,10 +136,10 @@ def _quantized(inside: Array, nonzero: Array, levels: int) -> Array:
 
 
 def _divergence(p: Array, q: Array, eps: float = 0.0001) -> float:
-    p, q = _smoothed(p, eps), _smoothed(q, eps)
-    if p is None or q is None:
+    smooth_p, smooth_q = _smoothed(p, eps), _smoothed(q, eps)
+    if smooth_p is None or smooth_q is None:
         return np.inf
-    p, q = p / p.sum(), q / q.sum()
+    p, q = smooth_p / smooth_p.sum(), smooth_q / smooth_q.sum()
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(p > 0, p * np.log(p / q), 0.0)
     return float(terms.sum())

@@ -148,9 +148,9 @@ def _emulate(graph: ir.Graph, narrow: ir.DataType) -> None:
             for user, position in readers:
                 user.replace_input_with(position, up.outputs[0])
     for node in list(graph):
-        if node.op_type == "Cast":
-            if node.outputs[0].dtype == narrow and not str(node.name).endswith("/rounded"):
-                _widen_after(graph, node)
+        is_cast = node.op_type == "Cast" and node.outputs[0].dtype == narrow
+        if is_cast and not str(node.name).endswith("/rounded/Cast"):
+            _widen_after(graph, node)
     _widen_constants(graph, narrow)
 
 
