@@ -25,7 +25,7 @@ import harness
 from harness import numerics
 from harness.frontend.compat import mxnet
 
-GLUON = (
+NETWORKS_OF_GLUON = (
     [f"resnet{depth}_v{version}" for version in (1, 2) for depth in (18, 34, 50, 101, 152)]
     + [f"vgg{depth}{bn}" for depth in (11, 13, 16, 19) for bn in ("", "_bn")]
     + ["alexnet", "densenet121", "densenet161", "densenet169", "densenet201", "squeezenet1.0", "squeezenet1.1"]
@@ -156,7 +156,7 @@ def measure(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--networks", default=",".join(GLUON))
+    parser.add_argument("--networks", default=",".join(NETWORKS_OF_GLUON))
     parser.add_argument("--precisions", default="fp32,fp16,bf16,int8")
     parser.add_argument("--engine", default="tensorrt")
     parser.add_argument("--jobs", type=int, default=4)
