@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..dims import Size
 from ..graph import TensorType
@@ -13,6 +15,7 @@ from .context import Context, Value, static
 from .registry import Unsupported, operator
 from .schema import Attributes
 
+Array = npt.NDArray[Any]
 _INT64 = np.dtype(np.int64)
 
 
@@ -100,6 +103,11 @@ def bilinear_resize(cx: Context, a: Attributes, data: Value, like: Value | None 
     if sizes == data.shape[2:]:
         a.ignore("align_corners")
         return data
+    if all(isinstance(size, int) for size in (*data.shape[2:], *sizes)):
+        x = cx.cast(data, np.float32) if data.dtype == np.float16 else data
+        for axis, size in sorted(zip((2, 3), sizes), key=lambda pair: static(pair[1], "") / static(x.shape[pair[0]], "")):
+            x = _interpolated(cx, x, axis, static(size, ""), a.align_corners)
+        return cx.cast(x, data.dtype)
     target = (*data.shape[:2], *sizes)
     single = not all(isinstance(size, int) and size > 1 for size in sizes)  # one pixel is taken from the corner
     rule = "align_corners" if a.align_corners else "pytorch_half_pixel" if single else "half_pixel"
@@ -114,6 +122,50 @@ def bilinear_resize(cx: Context, a: Attributes, data: Value, like: Value | None 
         mode="linear",
         coordinate_transformation_mode=rule,
     )
+
+
+def _interpolated(cx: Context, x: Value, axis: int, count: int, align_corners: bool) -> Value:
+    """One axis interpolated to ``count`` places.
+
+    Written out, because engines compute the places in float32 in an order of their own: along an axis of n pixels they
+    are off by n roundings, which no rounding of the data explains.
+    """
+    size = static(x.shape[axis], "")
+    if count == size:
+        return x
+    first, share = _places(size, count, align_corners)
+    kind = TensorType(x.dtype, (*x.shape[:axis], count, *x.shape[axis + 1 :]))
+
+    def weighted(index: Array, weight: Array) -> Value:
+        chosen = cx.op("Gather", x, cx.const(index.astype(np.int64)), type=kind, axis=axis)
+        shape = (count,) + (1,) * (x.rank - axis - 1)
+        return cx.op("Mul", chosen, cx.const(weight.reshape(shape).astype(x.dtype)), type=kind)
+
+    if not share.any():
+        return cx.op("Gather", x, cx.const(first.astype(np.int64)), type=kind, axis=axis)
+    second = np.minimum(first + 1, size - 1)
+    return cx.op("Add", weighted(first, 1 - share), weighted(second, share), type=kind)
+
+
+def _places(size: int, count: int, align_corners: bool) -> tuple[Array, Array]:
+    """For each new pixel the old one before it, and the share of the next one: in MXNet's own arithmetic.
+
+    ``area_pixel_compute_scale`` and ``area_pixel_compute_source_index`` of ``contrib/bilinear_resize-inl.h``: a scale in
+    float32; the middle of a pixel in float64, rounded to float32.
+    """
+    steps = np.arange(count)
+    if count == 1:
+        scale = np.float32(0)
+    elif align_corners:
+        scale = np.float32(size - 1) / np.float32(count - 1)
+    else:
+        scale = np.float32(size) / np.float32(count)
+    if align_corners:
+        place = scale * steps.astype(np.float32)
+    else:
+        place = np.maximum((np.float64(scale) * (steps + 0.5) - 0.5).astype(np.float32), np.float32(0))
+    first = place.astype(np.int64)
+    return first, place.astype(np.float64) - first
 
 
 def _resized(a: Attributes, data: Value, like: Value | None) -> tuple[Size, ...]:

@@ -24,15 +24,26 @@ def up_sampling(d: Draw, a: Attributes) -> Inputs:
 
 def bilinear(d: Draw, a: Attributes) -> Inputs:
     mode = a.get("mode", "size")
-    shape = d.sizes(4, 2, 5)
-    # Coordinates are float32 in MXNet and in the engines: near a zero crossing no bound relative to the answer holds.
-    inputs = {"data": Tensor(shape, low=1, dynamic=(0, 2, 3) if mode not in ("odd_scale", "like") else (0,))}
+    shape = d.sizes(4, 1, 7)
+    inputs = {"data": Tensor(shape, d.pick(["float32", "float32", "float64"]), dynamic=(0,))}
     if mode == "like":
         inputs["like"] = Tensor((1, 1, *d.sizes(2, 1, 6)))
     elif mode == "odd_scale" or (mode == "size" and d.boolean()):
         a["scale_height"], a["scale_width"] = d.pick([0.5, 1.5, 2.0, 1.7]), d.pick([0.6, 1.0, 3.0, 1.3])
-        inputs["data"] = Tensor(shape, low=1, dynamic=(0,))
+        inputs["data"] = Tensor(tuple(max(size, 2) for size in shape), dynamic=(0,))
     elif mode == "size":
+        a["height"], a["width"] = d.sizes(2, 1, 9)
+    elif mode.startswith("to_"):
+        inputs["data"] = Tensor((*shape[:2], *(max(size, 2) for size in shape[2:])), dynamic=(0,))
+    return inputs
+
+
+def bilinear_of_any_size(d: Draw, a: Attributes) -> Inputs:
+    """Height and width vary: the engine computes the places, in float32. That is off by some roundings of the place,
+    which stay within a bound relative to the answer only where the answer is not near zero.
+    """
+    inputs = {"data": Tensor(d.sizes(4, 2, 5), low=1, dynamic=(0, 2, 3))}
+    if a.get("mode", "size") == "size":
         a["height"], a["width"] = d.sizes(2, 1, 7)
     return inputs
 
@@ -56,6 +67,15 @@ SPECS = [
             "align_corners": [DEFAULT, False, True],
         },
         bilinear,
+        terms=lambda a, i: 4,
+    ),
+    Spec(
+        "_contrib_BilinearResize2D",
+        {
+            "mode": [DEFAULT, "size", "to_even_down", "to_even_up", "to_odd_down", "to_odd_up"],
+            "align_corners": [DEFAULT, False, True],
+        },
+        bilinear_of_any_size,
         terms=lambda a, i: 4,
     ),
     Spec(
