@@ -217,6 +217,40 @@ def migrate(
 
 
 @app.command()
+def calibrate(
+    model: ModelArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="the calibration table to write (JSON)")],
+    samples: Annotated[Path, typer.Option("--samples", help="folder of .npy or .npz files, one sample each")],
+    params: Params = None,
+    inputs: Inputs = None,
+    precision: Annotated[str, typer.Option("--precision", help="int8 or fp8")] = "int8",
+    sensitivity: Annotated[bool, typer.Option("--sensitivity", help="quantize each layer alone too: slow")] = False,
+    option: Options = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the ranges that int8 or fp8 needs, from samples; --sensitivity says what each layer loses."""
+    from .precision.tool import calibrate as run_calibration
+    from .proof import SampleFolder
+
+    folder = SampleFolder(samples, read_inputs(inputs))
+    with _progress("calibrating") as advance:
+        found = run_calibration(
+            model, _epoch(params), read_inputs(inputs), folder, precision, sensitivity,
+            lambda count: advance(count, len(folder)), **_engine_options(option),
+        )  # fmt: skip
+    found.save(out)
+    rows = [{"layer": layer, "SQNR alone (dB)": round(value, 2)} for layer, value in found.layers]
+    if as_json:
+        _print_json({"table": str(out), "tensors": len(found.ranges), "sqnr": found.sqnr, "layers": rows})
+        return
+    _console().print(f"{len(found.ranges)} ranges ({found.calibrator}) written to {out}")
+    if rows:
+        _show_table("Layers, the most sensitive first", ["layer", "SQNR alone (dB)"], rows, False)
+        for name, value in found.sqnr.items():
+            _console().print(f"{name}: {value:.2f} dB with all layers quantized")
+
+
+@app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="what `mxtrt migrate` wrote")],
     engine: EngineName = None,

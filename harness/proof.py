@@ -203,6 +203,25 @@ def _read_samples(folder: Path, specs: Mapping[str, Input], limit: int) -> Itera
         yield path.name, {name: check_array(name, arrays[name], spec) for name, spec in specs.items()}
 
 
+class SampleFolder:
+    """The samples of a folder (.npy or .npz files), read anew at each pass: a thousand need the memory of one."""
+
+    def __init__(self, folder: Path, specs: Mapping[str, Any]) -> None:
+        self._folder, self._specs = folder, specs
+        self._files = sorted(folder.glob("*.np[yz]")) if folder.is_dir() else []
+        if not self._files:
+            raise InputError(f"samples: {folder} has no .npy or .npz files")
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        from .inputs import read_inputs
+
+        for _, sample in _read_samples(self._folder, read_inputs(self._specs), len(self._files)):
+            yield sample
+
+
 def random_samples(specs: Mapping[str, Input], count: int, seed: int) -> Iterator[tuple[str, dict[str, Array]]]:
     """Normal floats, integers 0 and 1; sizes that vary take their best, smallest and largest value in turn."""
     rng = np.random.default_rng(seed)

@@ -90,7 +90,7 @@ class OnnxRuntimeEngine:
     def build(self, request: BuildRequest) -> Session:
         options = self._session_options(request)
         try:
-            payload, folder = _serialise(request.model)
+            payload, folder = serialise(request.model)
             if folder:
                 options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
             session = self.library.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
@@ -143,7 +143,7 @@ def _constant_bytes(model: ir.Model) -> int:
     return sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
 
 
-def _serialise(model: ir.Model) -> tuple[bytes | str, str]:
+def serialise(model: ir.Model) -> tuple[bytes | str, str]:
     """The model as bytes, and the folder of the file its large constants stay in ("" if there is none).
 
     ONNX Runtime maps that file itself, so a network's parameters are in memory once.

@@ -71,11 +71,22 @@ def convert(model: ir.Model, request: Request) -> ir.Model:
     fold_batch_norm(model)
     if request.precision in ("fp16", "bf16"):
         return narrow(model, request.precision, request.native)
-    from .quantize import quantize
-
-    chosen = quantize(model, request)
+    _quantize(model, request)
     base = request.options.get("base_precision", "fp32")
-    return chosen if base == "fp32" else narrow(chosen, base, request.native)
+    return model if base == "fp32" else narrow(model, base, request.native)
+
+
+def _quantize(model: ir.Model, request: Request) -> None:
+    """Q/DQ pairs for int8 or fp8, in place: at all sites, or at those that keep ``min_sqnr``."""
+    from .quantize import find_ranges, find_sites, insert, owner
+    from .sensitivity import layers_to_exclude
+
+    sites = find_sites(model, request.options.get("exclude", ()))
+    ranges = find_ranges(model, sites, request)
+    if "min_sqnr" in request.options:
+        left_out = layers_to_exclude(model, sites, ranges, request)
+        sites = [site for site in sites if owner(site.node) not in left_out]
+    insert(model, sites, ranges, request.precision)
 
 
 def _check(options: Mapping[str, Any]) -> None:

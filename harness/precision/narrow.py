@@ -38,6 +38,7 @@ class _Narrowing:
         self.wanted_outputs = [value.dtype for value in graph.outputs]
 
     def visit(self, node: ir.Node) -> None:
+        self._widen_captured(node)
         target = self._target(node)
         if target is None:
             return
@@ -48,6 +49,16 @@ class _Narrowing:
         for value in node.outputs:
             if value.name in self.floats:
                 self._set_type(node, value, target)
+
+    def _widen_captured(self, node: ir.Node) -> None:
+        """Bodies of loops and branches stay in float32: what they take from outside is cast back for them."""
+        for attribute in node.attributes.values():
+            if attribute.type != ir.AttributeType.GRAPH:
+                continue
+            for inner in attribute.as_graph().all_nodes():
+                for position, value in enumerate(inner.inputs):
+                    if value is not None and value.name in self.floats and value.dtype == self.narrow:
+                        inner.replace_input_with(position, self._as(value, ir.DataType.FLOAT, node))
 
     def _target(self, node: ir.Node) -> ir.DataType | None:
         """The type this node computes in; None if it has nothing to do with float32."""

@@ -37,24 +37,6 @@ class Site:
     weight_axis: int | None = None
 
 
-def quantize(model: ir.Model, request: Request) -> ir.Model:
-    """The model with Q/DQ pairs; ranges from samples or from a table.
-
-    Raises:
-        CalibrationError: there are neither, or the table lacks a tensor.
-    """
-    excluded = tuple(request.options.get("exclude", ()))
-    sites = find_sites(model, excluded)
-    ranges = find_ranges(model, sites, request)
-    if "min_sqnr" in request.options:
-        from .sensitivity import layers_to_exclude
-
-        more = layers_to_exclude(model, sites, ranges, request)
-        sites = [site for site in sites if owner(site.node) not in more]
-    insert(model, sites, ranges, request.precision)
-    return model
-
-
 def find_sites(model: ir.Model, excluded: Iterable[str] = ()) -> list[Site]:
     """Where pairs go, in the order of the nodes."""
     left_out = set(excluded)
@@ -142,7 +124,11 @@ def _residual(node: ir.Node, quantized: set[str]) -> list[Site]:
 
 
 def find_ranges(model: ir.Model, sites: Iterable[Site], request: Request) -> dict[str, float]:
-    """Activation tensor -> amax."""
+    """Activation tensor -> amax, from samples or from a table.
+
+    Raises:
+        CalibrationError: there are neither, a sample cannot be used, or the table lacks a tensor.
+    """
     names = list(dict.fromkeys(site.tensor for site in sites if site.weight_axis is None))
     if "calibration_table" in request.options:
         ranges = load_table(request.options["calibration_table"])
@@ -157,8 +143,6 @@ def find_ranges(model: ir.Model, sites: Iterable[Site], request: Request) -> dic
         raise CalibrationError(
             f"precision {request.precision} needs calibration=, an iterable of {{input: array}}, or calibration_table="
         )
-    if not names:
-        return {}
     default = "minmax" if request.precision == "fp8" else "entropy"
     calibrator = request.options.get("calibrator", default)
     percentile = float(request.options.get("percentile", 99.99))

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from ...errors import BuildError, OptionError
 from .. import plan_cache
-from ..onnxruntime import _serialise
+from ..onnxruntime import serialise
 from . import options as opts
 from .library import Library, Log, new_network
 from .profiles import Ranges, describe
@@ -104,7 +104,7 @@ def start(library: Library, recipe: Recipe) -> Job:
     load_plugins(library, builder.get_plugin_registry(), opts.value_of(recipe.options, "plugins"), log)
     network = new_network(library, builder)
     parser = library.trt.OnnxParser(network, log.logger)
-    payload, folder = _serialise(recipe.model)
+    payload, folder = serialise(recipe.model)
     if isinstance(payload, str):
         accepted = parser.parse_from_file(payload)
     elif folder:

@@ -8,7 +8,7 @@ from typing import Any
 import onnx_ir as ir
 
 from ...errors import BuildError
-from ..onnxruntime import _serialise
+from ..onnxruntime import serialise
 from .library import Library, Log
 
 
@@ -38,7 +38,7 @@ def refit(library: Library, engine: Any, model: ir.Model, log: Log, name: str) -
     trt = library.trt
     refitter = trt.Refitter(engine, log.logger)
     parser = trt.OnnxParserRefitter(refitter, log.logger)
-    payload, folder = _serialise(model)
+    payload, folder = serialise(model)
     if isinstance(payload, str):
         accepted = parser.refit_from_file(payload)
     elif folder:
