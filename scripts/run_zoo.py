@@ -1,11 +1,19 @@
-"""Compile the networks of Gluon's and GluonCV's model zoos and compare them with MXNet.
+"""Compile the networks of GluonCV's model zoo and hold them to MXNet.
 
-    python scripts/run_zoo.py [--only REGEX] [--limit N] [--timeout SECONDS] [--again]
+    python scripts/run_zoo.py [--no-compare] [--only REGEX] [--limit N] [--minutes N] [--timeout SECONDS] [--again]
+    python scripts/run_zoo.py --locate NETWORK       the first node whose output differs from MXNet's
+    python scripts/run_zoo.py --builder              what TensorRT-RTX's builder says of the smallest of each family
+    python scripts/run_zoo.py --page                 only write docs/networks.md again
 
-Writes ``reports/zoo.json`` and ``reports/zoo.csv`` after each network, so that it goes on where it was stopped. Every
-network runs in a process of its own. Weights are random (seeded); an answer is right under the error model, with
-MXNet's own float32 answer as the reference where it has no float64 kernel. Detectors end in sorted, suppressed boxes
-that jump when two scores change places, so the tensors before their first sort or suppression are compared as well.
+Writes ``reports/zoo.json``, ``reports/zoo.csv`` and ``docs/networks.md`` after each network, so that it goes on where
+it was stopped. Every network runs in a process of its own; families take turns, their smallest networks first.
+``--no-compare`` reads, cuts and builds only; without it, networks that have not been compared yet are.
+
+Weights are random and fixed, inputs the smallest that the network takes. An answer is right under the error model
+(docs/error-model.md): the reference is MXNet in float64, or in float32 where it has no such kernel. Detectors sort and
+suppress boxes, and random weights give scores so close that a rounding changes their order; what comes after is
+another answer altogether. So they are judged with the outputs of those nodes replaced by MXNet's, on what goes into
+the nodes and on the final outputs: everything but the sorting itself, which suites/ops holds to MXNet.
 """
 
 from __future__ import annotations
@@ -13,108 +21,206 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import multiprocessing
+import os
 import re
-import subprocess
 import sys
 import time
-import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
+import numpy as np
+import numpy.typing as npt
+
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "reports" / "zoo.json"
+PAGE = ROOT / "docs" / "networks.md"
+COMMAND = "python scripts/run_zoo.py"
 FIELDS = (
-    "zoo", "network", "status", "segments", "fallbacks", "headroom", "headroom_before_sorting", "compile_seconds",
-    "nodes", "input", "reason",
+    "family", "network", "status", "nodes", "segments", "fallbacks", "headroom", "headroom_whole", "compile_seconds",
+    "input", "reference", "builder", "reason",
 )  # fmt: skip
-JUMPING = ("_contrib_box_nms", "topk", "argsort", "sort", "_contrib_MultiBoxDetection", "_contrib_Proposal")
+JUMPING = (
+    "_contrib_box_nms", "topk", "argsort", "argmax", "argmin", "sort", "_contrib_MultiBoxDetection", "_contrib_Proposal",
+    "_contrib_MultiProposal",
+)  # fmt: skip
+SMALLEST_PROPOSALS = 16  # instead of 300 or 1000: the heads behind them run once per proposal
 
-# the size of the input, by the first pattern that the network's name matches
-SIZES = (
-    (r"i3d|c3d|p3d|r2plus1d|slowfast", None),  # videos: see VIDEOS
-    (r"^ssd_300", (1, 3, 300, 300)),
-    (r"^ssd|^center_net", (1, 3, 512, 512)),
-    (r"^yolo", (1, 3, 320, 320)),
-    (r"rcnn", (1, 3, 320, 384)),
-    (r"monodepth", (1, 3, 192, 640)),
-    (r"pose", (1, 3, 256, 192)),
-    (r"^cifar", (1, 3, 32, 32)),
-    (r"inception", (1, 3, 299, 299)),
-    (r"nasnet", (1, 3, 331, 331)),
-    (r"fcn|psp|deeplab|danet|icnet|fastscnn|_citys|hrnet.*_s$", (1, 3, 480, 480)),
-    (r"", (1, 3, 224, 224)),
+Array = npt.NDArray[Any]
+Sizes = Sequence[tuple[tuple[int, ...], Mapping[str, Any]]]
+
+
+def _images(*sizes: int) -> Sizes:
+    return [((1, 3, size, size), {}) for size in sizes]
+
+
+def _crops(*sizes: int) -> Sizes:
+    return [((1, 3, size, size), {"crop_size": size, "base_size": size}) for size in sizes]
+
+
+def _videos(frames: int, *sizes: int) -> Sizes:
+    return [((1, 3, frames, size, size), {}) for size in sizes]
+
+
+# family, the names that belong to it (the first that matches counts), the inputs to try, smallest first
+FAMILIES: Sequence[tuple[str, str, Sizes]] = (
+    ("int8", r"_int8$", _images(64, 224)),
+    ("custom classes", r"custom", _images(64, 224)),
+    ("frames of videos", r"^(inception|resnet|vgg).*_(hmdb51|ucf101|sthsthv2|kinetics400)$", _images(64, 224, 299)),
+    ("ssd_300", r"^ssd_300", _images(300)),
+    ("ssd_512", r"^ssd_512", _images(256, 512)),
+    ("yolo3", r"^yolo3", _images(96, 320)),
+    ("mask_rcnn", r"mask_rcnn", _images(128, 320)),
+    ("faster_rcnn", r"rcnn", _images(128, 320)),
+    ("center_net", r"^center_net", _images(128, 512)),
+    ("fcn", r"^fcn", _crops(96, 480)),
+    ("psp", r"^psp", _crops(96, 480)),
+    ("deeplab", r"^deeplab", _crops(96, 480)),
+    ("icnet", r"^icnet", _crops(192, 480)),
+    ("danet", r"^danet", _crops(96, 480)),
+    ("fastscnn", r"^fastscnn", _crops(192, 480)),
+    ("hrnet segmentation", r"^hrnet.*_s$", _crops(96, 480)),
+    ("simple_pose", r"^simple_pose", [((1, 3, 64, 64), {}), ((1, 3, 256, 192), {})]),
+    ("alpha_pose", r"^alpha_pose", [((1, 3, 64, 64), {}), ((1, 3, 256, 192), {})]),
+    ("mobile_pose", r"^mobile_pose", [((1, 3, 64, 64), {}), ((1, 3, 256, 192), {})]),
+    ("c3d", r"^c3d", _videos(16, 112)),
+    ("r2plus1d", r"^r2plus1d", _videos(8, 64, 112)),
+    ("p3d", r"^p3d", _videos(8, 64, 112, 224)),
+    ("slowfast", r"^slowfast", _videos(36, 64, 112, 224) + _videos(40, 64) + _videos(64, 64, 224)),
+    ("i3d", r"^i3d", _videos(8, 64) + _videos(16, 64, 112, 224) + _videos(32, 224)),
+    ("monodepth2", r"^monodepth2", [((1, 3, 64, 96), {}), ((1, 3, 192, 640), {}), ((1, 6, 64, 96), {}), ((1, 6, 192, 640), {})]),
+    ("cifar", r"^cifar", _images(32)),
+    ("residual attention", r"^residualattention", _images(64, 224, 448)),
+    ("inception", r"^inception|^googlenet", _images(96, 128, 224, 299)),
+    ("nasnet", r"^nasnet", _images(96, 224, 331)),
+    ("se_resnet", r"^se_resnet", _images(64, 224)),
+    ("se_resnext, senet", r"^se_resnext|^senet", _images(64, 224)),
+    ("resnext", r"^resnext", _images(64, 224)),
+    ("resnest", r"^resnest", _images(64, 224)),
+    ("resnet v1b to v1s", r"^resnet\d+_v1[bcdes]", _images(64, 224)),
+    ("resnet v1, v2", r"^resnet", _images(64, 224)),
+    ("hrnet", r"^hrnet", _images(64, 224)),
+    ("mobilenet", r"^mobilenet", _images(64, 224)),
+    ("shufflenet", r"^shufflenet", _images(64, 224)),
+    ("xception", r"^xception", _images(64, 299)),
+    ("densenet", r"^densenet", _images(64, 224)),
+    ("vgg, alexnet, squeezenet", r"^vgg|^alexnet|^squeezenet", _images(64, 128, 224)),
+    ("dla, darknet", r"^dla|^darknet", _images(64, 224)),
+    ("others", r"", _images(64, 224)),
 )
-VIDEOS = (
-    (r"c3d", (1, 3, 16, 112, 112)),
-    (r"r2plus1d", (1, 3, 16, 112, 112)),
-    (r"slowfast", (1, 3, 36, 224, 224)),
-    (r"p3d", (1, 3, 16, 112, 112)),
-    (r"", (1, 3, 16, 224, 224)),
-)
+LAST = ("int8", "custom classes", "frames of videos", "others")
 
 
-def input_shape(name: str) -> tuple[int, ...]:
-    """The shape of a network's input."""
-    found = next(shape for pattern, shape in SIZES if re.search(pattern, name))
-    return found or next(shape for pattern, shape in VIDEOS if re.search(pattern, name))
+class NotTraceable(Exception):
+    """GluonCV cannot make a symbol of the network: it needs weights, classes, or more than one input."""
 
 
-def networks() -> list[tuple[str, str]]:
-    """(zoo, name) of all networks: Gluon's from its list, GluonCV's from its own registry."""
+# --- networks --------------------------------------------------------------------------------------------------------
+
+
+def family_of(name: str) -> tuple[str, Sizes]:
+    """A network's family and the inputs to try."""
+    return next((family, sizes) for family, pattern, sizes in FAMILIES if re.search(pattern, name))
+
+
+def networks() -> list[str]:
+    """All networks that GluonCV registers."""
+    _prepare()
+    from gluoncv.model_zoo import model_zoo
+
+    return sorted(model_zoo._models)
+
+
+def _prepare() -> Any:
+    """MXNet, imported so that GluonCV can be; without the fusions that it would choose by itself."""
+    os.environ.setdefault("MXNET_SUBGRAPH_BACKEND", "NONE")
     from harness.frontend.compat import mxnet
 
-    mxnet()
-    from gluoncv.model_zoo import model_zoo as cv
-    from mxnet.gluon.model_zoo import vision
-
-    gluon = sorted(set(_gluon_names(vision)))
-    return [("gluon", name) for name in gluon] + [("gluoncv", name) for name in sorted(cv._models)]
+    return mxnet()
 
 
-def _gluon_names(vision: Any) -> list[str]:
-    source = re.findall(r"'([\w.]+)': \w+", Path(vision.__file__).read_text())
-    return [name for name in source if name != "__name__"]
+def build(name: str) -> tuple[Any, dict[str, Array], Array]:
+    """The network's symbol, its parameters and an input, random but fixed.
+
+    Raises:
+        NotTraceable: GluonCV cannot make a symbol of it, or no input fits.
+    """
+    mx = _prepare()
+    reason = "no size is known for it"
+    for shape, options in family_of(name)[1]:
+        mx.random.seed(7)
+        np.random.seed(7)
+        try:
+            net = _network(name, options)
+            net.initialize()
+            _propose_less(net)
+            flat = list(_flat(net(mx.sym.var("data"))))
+            symbol = mx.sym.Group(flat) if len(flat) > 1 else flat[0]
+            arguments, _, states = symbol.infer_shape(data=shape)
+        except Exception as error:  # noqa: BLE001 - GluonCV raises whatever it likes
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            continue
+        shapes = dict(zip(symbol.list_arguments(), arguments)) | dict(zip(symbol.list_auxiliary_states(), states))
+        data = np.random.default_rng(11).uniform(-1, 1, shape).astype(np.float32)
+        return symbol, _parameters(net, shapes), data
+    raise NotTraceable(reason)
 
 
-def build(zoo: str, name: str) -> tuple[Any, dict[str, Any]]:
-    """The network's symbol and its parameters, random but fixed."""
-    import numpy as np
+def _network(name: str, options: Mapping[str, Any]) -> Any:
+    from gluoncv.model_zoo import get_model
 
-    from harness.frontend.compat import mxnet
+    tries = ({"pretrained_base": False, **options}, {"pretrained_base": False}, {})
+    for attempt in tries[:-1]:
+        try:
+            return get_model(name, pretrained=False, **attempt)
+        except TypeError:
+            continue
+    return get_model(name, pretrained=False)
 
-    mx = mxnet()
-    mx.random.seed(7)
-    np.random.seed(7)
-    if zoo == "gluon":
-        net = mx.gluon.model_zoo.vision.get_model(name, pretrained=False)
-    else:
-        from gluoncv.model_zoo import get_model
 
-        for options in ({"pretrained": False, "pretrained_base": False}, {"pretrained": False}):
-            try:
-                net = get_model(name, **options)
-                break
-            except TypeError:
-                if "pretrained_base" not in options:
-                    raise
-    net.initialize()
-    net(mx.nd.array(sample(name)))
+def _propose_less(block: Any) -> None:
+    """Fewer proposals for the second stage of R-CNNs."""
+    for attribute in ("_rpn_test_post_nms", "_test_post_nms"):
+        if hasattr(block, attribute):
+            setattr(block, attribute, SMALLEST_PROPOSALS)
+    for child in block._children.values():
+        _propose_less(child)
+
+
+def _parameters(net: Any, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    """Weights by LeCun's rule, so that a signal reaches the end of a deep network; constants as the network has them."""
+    mx = _prepare()
     rng = np.random.default_rng(5)
-    for param in net.collect_params().values():
-        if param.name.endswith(("_var", "_gamma")):  # those of a block made from a symbol know no initial value of their own
-            param.set_data(mx.nd.ones(param.shape))
-        elif len(param.shape) > 1 and param.grad_req != "null":  # LeCun's initialization: the signal reaches the end of a deep network and stays finite
-            spread = (1 / np.prod(param.shape[1:])) ** 0.5
-            param.set_data(mx.nd.array(rng.normal(0, spread, param.shape)))
-    outputs = net(mx.sym.var("data"))
-    flat = list(_flat(outputs))
-    symbol = mx.sym.Group(flat) if len(flat) > 1 else flat[0]
-    known = set(symbol.list_inputs())
-    params = {p.name: p.data().asnumpy() for p in net.collect_params().values() if p.name in known}
-    return symbol, params
+    result = {}
+    for name, param in sorted(net.collect_params().items()):
+        if param.name not in shapes:
+            continue
+        if isinstance(param, mx.gluon.parameter.Constant):
+            result[param.name] = param.data().asnumpy()
+        else:
+            result[param.name] = _draw(param.name, shapes[param.name], np.dtype(param.dtype), rng)
+        del name
+    return result
 
 
-def _flat(item: Any) -> Any:
+def _draw(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
+    if dtype.kind in "iu":
+        return rng.integers(-100, 100, shape).astype(dtype)
+    if name.endswith(("_min", "_max")):  # the range of a quantized tensor
+        return np.full(shape, -1 if name.endswith("_min") else 1, dtype)
+    values = rng.standard_normal(shape, np.float32)
+    if name.endswith(("gamma", "var")):
+        values = np.exp(values / 4)
+    elif len(shape) > 1:
+        values *= np.float32(np.prod(shape[1:]) ** -0.5)
+    else:
+        values *= np.float32(0.1)
+    return values.astype(dtype)
+
+
+def _flat(item: Any) -> Iterator[Any]:
     if isinstance(item, (list, tuple)):
         for part in item:
             yield from _flat(part)
@@ -122,150 +228,418 @@ def _flat(item: Any) -> Any:
         yield item
 
 
-def sample(name: str) -> Any:
-    """The input the network is compared on."""
-    import numpy as np
-
-    rng = np.random.default_rng(11)
-    return rng.uniform(-1, 1, input_shape(name)).astype(np.float32)
+# --- the reference ---------------------------------------------------------------------------------------------------
 
 
-def run(zoo: str, name: str) -> dict[str, Any]:
-    """Compile and compare one network."""
-    import harness
-
-    symbol, params = build(zoo, name)
-    data = sample(name)
-    start = time.perf_counter()
-    model = harness.compile(symbol, params, {"data": data.shape}, engine="onnxruntime")
-    row: dict[str, Any] = {
-        "zoo": zoo,
-        "network": name,
-        "input": list(data.shape),
-        "compile_seconds": round(time.perf_counter() - start, 2),
-        "segments": len(model.segments),
-        "nodes": sum(len(segment.nodes) for segment in model.segments),
-        "fallbacks": len(model.fallbacks),
-        "reason": "; ".join(sorted({f"{b.operator}: {b.reason}" for b in model.fallbacks})),
-    }
-    row["headroom"] = headroom(symbol, params, data, model)
-    early = before_sorting(symbol)
-    if early is not None:
-        inner = harness.compile(early, params, {"data": data.shape}, engine="onnxruntime")
-        row["headroom_before_sorting"] = headroom(early, params, data, inner)
-    judged = row.get("headroom_before_sorting", row["headroom"])
-    row["status"] = "right" if judged <= 1 else "different"
-    return row
-
-
-def before_sorting(symbol: Any) -> Any:
-    """What the first operators that sort or suppress take in, as a symbol of its own; None if there are none."""
-    from harness.frontend.compat import mxnet
-
-    mx = mxnet()
+def in_float64(symbol: Any) -> Any:
+    """The symbol with float64 wherever a node names float32."""
+    mx = _prepare()
     graph = json.loads(symbol.tojson())
-    after: set[int] = set()
-    wanted: list[list[int]] = []
-    for index, node in enumerate(graph["nodes"]):
-        sources = [entry[0] for entry in node["inputs"]]
-        if any(source in after for source in sources):
-            after.add(index)
-        elif node["op"] in JUMPING:
-            after.add(index)
-            wanted += [entry for entry in node["inputs"] if entry not in wanted]
-    wanted = [entry for entry in wanted if graph["nodes"][entry[0]]["op"] != "null"]
-    if not wanted:
-        return None
-    graph["heads"] = wanted
+    for node in graph["nodes"]:
+        attrs = node.get("attrs", {})
+        if attrs.get("dtype") == "float32" and node["op"] != "null":
+            attrs["dtype"] = "float64"
     return mx.sym.load_json(json.dumps(graph))
 
 
-def headroom(symbol: Any, params: dict[str, Any], data: Any, model: Any) -> float:
-    """The largest error over its bound under the error model."""
-    import numpy as np
+def run_mxnet(symbol: Any, arrays: Mapping[str, Array], dtype: str) -> list[Array]:
+    """MXNet's answer, with float arrays in ``dtype``."""
+    mx = _prepare()
+    states = set(symbol.list_auxiliary_states())
+    names = [*symbol.list_arguments(), *states]
+    made = {n: mx.nd.array(arrays[n], dtype=dtype if arrays[n].dtype.kind == "f" else arrays[n].dtype) for n in names}
+    arguments = {n: a for n, a in made.items() if n not in states}
+    bound = symbol.bind(mx.cpu(), arguments, aux_states={n: made[n] for n in states}, grad_req="null")
+    return [array.asnumpy() for array in bound.forward(is_train=False)]
 
+
+def reference(symbol: Any, arrays: Mapping[str, Array]) -> tuple[str, Callable[[Mapping[str, Array]], list[Array]], list[Array]]:
+    """The type of the reference, the reference as a function of all arrays, and its answer."""
+    mx = _prepare()
+    exact = in_float64(symbol)
+    for kind, network in (("float64", exact), ("float32", symbol)):
+
+        def answer(values: Mapping[str, Array], network: Any = network, kind: str = kind) -> list[Array]:
+            return run_mxnet(network, values, kind)
+
+        try:
+            return kind, answer, answer(arrays)
+        except mx.base.MXNetError:
+            if kind == "float32":
+                raise
+    raise AssertionError
+
+
+def without_sorting(symbol: Any) -> tuple[Any, Any, list[str]] | None:
+    """The symbol cut at the nodes that sort or suppress, if it has any.
+
+    Returns:
+        The symbol with the outputs of those nodes as variables, whose outputs are what the nodes take in and the
+        original ones; the symbol of the nodes' outputs; and the variables' names.
+    """
+    mx = _prepare()
+    graph = json.loads(symbol.tojson())
+    old, new = graph["nodes"], []
+    place: dict[tuple[int, int], list[int]] = {}
+    cut: list[tuple[int, int]] = []
+    used = sorted({(e[0], e[1]) for node in old for e in node["inputs"]} | {(e[0], e[1]) for e in graph["heads"]})
+    heads: list[list[int]] = []
+    for index, node in enumerate(old):
+        outputs = [output for source, output in used if source == index] or [0]
+        inputs = [place[(e[0], e[1])] for e in node["inputs"]]
+        if node["op"] in JUMPING:
+            heads += [e for e in inputs if new[e[0]]["op"] != "null" and e not in heads]
+            for output in outputs:
+                place[(index, output)] = [len(new), 0, 0]
+                new.append({"op": "null", "name": f"sorted{len(cut)}", "inputs": []})
+                cut.append((index, output))
+            continue
+        for output in outputs:
+            place[(index, output)] = [len(new), output, 0]
+        new.append({**node, "inputs": inputs})
+    if not cut:
+        return None
+    heads += [place[(e[0], e[1])] for e in graph["heads"]]
+    heads = [e for e in heads if new[e[0]]["op"] != "null"]
+    variables = [i for i, node in enumerate(new) if node["op"] == "null"]
+    rest = {"nodes": new, "arg_nodes": variables, "heads": heads, "attrs": graph.get("attrs", {})}
+    jumps = {**graph, "heads": [[index, output, 0] for index, output in cut]}
+    return mx.sym.load_json(json.dumps(rest)), mx.sym.load_json(json.dumps(jumps)), [f"sorted{i}" for i in range(len(cut))]
+
+
+# --- one network -----------------------------------------------------------------------------------------------------
+
+
+def structure(name: str) -> dict[str, Any]:
+    """What the compiler makes of a network, without running it."""
+    symbol, params, data = build(name)
+    row, _ = _compiled(symbol, params, data, optimization="disable")
+    return {**row, "status": "built"}
+
+
+def comparison(name: str) -> dict[str, Any]:
+    """``structure``, and whether the answer is MXNet's."""
+    symbol, params, data = build(name)
+    row, model = _compiled(symbol, params, data)
+    row["reference"], row["headroom"], row["difference"] = held_to_mxnet(symbol, {"data": data}, params, model)
+    cut = without_sorting(symbol)
+    if cut is not None:
+        rest, jumps, names = cut
+        found = run_mxnet(jumps, {"data": data, **params}, "float32")
+        needed = set(rest.list_inputs())
+        inputs = {n: a for n, a in [("data", data), *zip(names, found)] if n in needed}
+        inner = _compile(rest, params, inputs)
+        row["headroom_whole"] = row["headroom"]
+        row["reference"], row["headroom"], row["difference"] = held_to_mxnet(rest, inputs, params, inner)
+    row["status"] = "agrees" if row["headroom"] <= 1 else "differs"
+    return row
+
+
+def _compile(symbol: Any, params: Mapping[str, Array], inputs: Mapping[str, Array], **options: Any) -> Any:
+    import harness
+
+    specs = {name: harness.Input(array.shape, str(array.dtype)) for name, array in inputs.items()}
+    return harness.compile(symbol, dict(params), specs, engine="onnxruntime", threads=2, **options)
+
+
+def _compiled(symbol: Any, params: Mapping[str, Array], data: Array, **options: Any) -> tuple[dict[str, Any], Any]:
+    start = time.perf_counter()
+    model = _compile(symbol, params, {"data": data}, **options)
+    row = {
+        "input": list(data.shape),
+        "compile_seconds": round(time.perf_counter() - start, 2),
+        "parameters": int(sum(array.size for array in params.values())),
+        "nodes": sum(node["op"] != "null" for node in json.loads(symbol.tojson())["nodes"]),
+        "segments": len(model.segments),
+        "fallbacks": len(model.fallbacks),
+        "reason": "; ".join(sorted({f"{b.operator}: {b.reason}" for b in model.fallbacks})),
+    }
+    return row, model
+
+
+def held_to_mxnet(
+    symbol: Any, inputs: Mapping[str, Array], params: Mapping[str, Array], model: Any
+) -> tuple[str, float, str]:
+    """The reference's type, the largest error over its bound under the error model, and what is wrong."""
     from harness import numerics
-    from harness.frontend.compat import mxnet
 
-    mx = mxnet()
+    arrays = {**params, **inputs}
+    kind, answer, exact = reference(symbol, arrays)
+    moved = numerics.response(answer, arrays, exact, "fp32")
+    terms = max((int(np.prod(a.shape[1:])) for a in params.values() if a.ndim > 1), default=1)
+    worst, message = 0.0, ""
+    names = symbol.list_outputs()
+    for output, found, wanted, bound in zip(names, model(**inputs), exact, moved, strict=True):
+        result = numerics.compare(found, wanted, bound, "fp32", terms)
+        if result.headroom > worst:
+            worst, message = result.headroom, f"{output}: {result.message}" if result.message else ""
+    return kind, round(float(worst), 4) if np.isfinite(worst) else 1e30, message[:300]
 
-    def reference(arrays: dict[str, Any], dtype: str = "float64") -> list[Any]:
-        aux = set(symbol.list_auxiliary_states())
-        arrays = {**params, **arrays}
-        made = {n: mx.nd.array(arrays[n], dtype=dtype if arrays[n].dtype.kind == "f" else arrays[n].dtype) for n in symbol.list_inputs()}
-        bound = symbol.bind(
-            mx.cpu(), {n: v for n, v in made.items() if n not in aux}, aux_states={n: v for n, v in made.items() if n in aux}
-        )
-        return [array.asnumpy() for array in bound.forward(is_train=False)]
 
-    inputs = {"data": data, **params}
+def locate(name: str) -> None:
+    """Print the nodes whose output is not MXNet's, the first ones."""
+    from harness import numerics
+
+    symbol, params, data = build(name)
+    arrays = {"data": data, **params}
+    cut = without_sorting(symbol)
+    inputs = {"data": data}
+    if cut is not None:
+        found = run_mxnet(cut[1], arrays, "float32")
+        symbol = cut[0]
+        inputs |= {n: a for n, a in zip(cut[2], found) if n in symbol.list_inputs()}
+        arrays |= inputs
+    graph = json.loads(symbol.tojson())
+    inner = symbol.get_internals()
+    variables = {node["name"] for node in graph["nodes"] if node["op"] == "null"}
+    names = [n for n in inner.list_outputs() if n not in variables]
+    mx = _prepare()
+    every = mx.sym.Group([inner[n] for n in names])
+    model = _compile(every, params, inputs)
+    kind, answer, exact = reference(every, arrays)
+    moved = numerics.response(answer, arrays, exact, "fp32")
+    terms = max((int(np.prod(a.shape[1:])) for a in params.values() if a.ndim > 1), default=1)
+    print(f"reference: {kind}, {len(names)} tensors")
+    count = 0
+    for output, found, wanted, bound in zip(names, model(**inputs), exact, moved, strict=True):
+        result = numerics.compare(found, wanted, bound, "fp32", terms)
+        if not result:
+            node = next((n for n in graph["nodes"] if output.startswith(n["name"] + "_output") or output == n["name"]), {})
+            print(f"{output} ({node.get('op')} {node.get('attrs')}): headroom {result.headroom:.3g}; {result.message}")
+            count += 1
+            if count == 12:
+                return
+
+
+def builder(name: str) -> dict[str, Any]:
+    """What TensorRT-RTX's parser and builder say of the network."""
+    import onnx_ir as ir
+
+    import harness
+    from harness.engines.tensorrt import check_model
+
+    symbol, params, data = build(name)
+    proto = harness.to_onnx(symbol, params, inputs={"data": data.shape})
+    start = time.perf_counter()
+    refusals = check_model(ir.from_proto(proto), name)
+    seconds = time.perf_counter() - start
+    if not refusals:
+        return {"builder": f"builds in {seconds:.1f} s"}
+    return {"builder": "; ".join(sorted({f"{r.operator or r.stage}: {r.reason}"[:200] for r in refusals}))}
+
+
+# --- all of them -----------------------------------------------------------------------------------------------------
+
+
+def in_process(work: Callable[[str], dict[str, Any]], name: str, limit: float) -> dict[str, Any]:
+    """``work(name)`` in a process of its own."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_report, args=(work, name, sender))
+    process.start()
+    sender.close()
     try:
-        exact = reference({"data": data})
-        moved = numerics.response(reference, inputs, exact, "fp32", draws=1)
-    except mx.base.MXNetError:
-        exact = reference({"data": data}, "float32")
-        moved = numerics.response(lambda arrays: reference(arrays, "float32"), inputs, exact, "fp32", draws=1)
-    worst = 0.0
-    for found, wanted, bound in zip(model(data=data), exact, moved, strict=True):
-        result = numerics.compare(found, wanted, bound, "fp32", terms=4096)
-        worst = max(worst, result.headroom)
-        if not np.isfinite(worst):
-            break
-    return round(float(worst), 4)
+        if not receiver.poll(limit):
+            return {"status": "timeout", "reason": f"more than {limit:.0f} s"}
+        return dict(receiver.recv())
+    except EOFError:
+        process.join()
+        return {"status": "crashed", "reason": f"exit code {process.exitcode}"}
+    finally:
+        process.kill()
+        process.join()
 
 
-def one(zoo: str, name: str, limit: int) -> dict[str, Any]:
-    """``run`` in a process of its own."""
-    failed = {"zoo": zoo, "network": name}
+def _report(work: Callable[[str], dict[str, Any]], name: str, sender: Any) -> None:
     try:
-        done = subprocess.run(
-            [sys.executable, __file__, "--one", zoo, name], capture_output=True, text=True, timeout=limit, check=False, cwd=ROOT
-        )
-    except subprocess.TimeoutExpired:
-        return {**failed, "status": "timeout", "reason": f"more than {limit} s"}
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode or not lines:
-        text = done.stderr.strip().splitlines()
-        return {**failed, "status": "error", "reason": (text[-1] if text else f"exit code {done.returncode}")[:400]}
-    return dict(json.loads(lines[-1]))
+        sender.send(work(name))
+    except NotTraceable as error:
+        sender.send({"status": "not traceable", "reason": str(error)})
+    except Exception as error:  # noqa: BLE001 - the report says why
+        sender.send({"status": "error", "reason": f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"})
 
 
-def write(rows: dict[str, dict[str, Any]]) -> None:
-    """Both reports, replaced as a whole."""
+def in_turns(names: Sequence[str], rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Families take turns, each with its smallest network next; what GluonCV can hardly trace comes last."""
+    queues: dict[str, list[tuple[float, str]]] = {}
+    for name in names:
+        numbers = [float(n) for n in re.findall(r"(?<![v\d._])\d+(?:\.\d+)?", name)]
+        size = rows.get(name, {}).get("parameters") or sum(numbers)
+        queues.setdefault(family_of(name)[0], []).append((size, name))
+    turns = [
+        (family in LAST, turn, name)
+        for family, queue in queues.items()
+        for turn, (_, name) in enumerate(sorted(queue))
+    ]
+    return [name for _, _, name in sorted(turns, key=lambda t: t[:2])]
+
+
+def smallest(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The smallest network of each family that is built as a whole."""
+    best: dict[str, str] = {}
+    for name, row in sorted(rows.items(), key=lambda item: item[1].get("parameters", 0)):
+        if row.get("fallbacks") == 0:
+            best.setdefault(row["family"], name)
+    return list(best.values())
+
+
+def read() -> dict[str, dict[str, Any]]:
+    """The stored rows by network."""
+    if not REPORT.exists():
+        return {}
+    return {row["network"]: row for row in json.loads(REPORT.read_text("utf-8"))["networks"]}
+
+
+def summary(rows: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
+    """One line a family: traceable networks, those in one engine, those compared, those that agree, worst headroom."""
+    lines = []
+    for family in sorted({row["family"] for row in rows.values()}):
+        members = [row for row in rows.values() if row["family"] == family and row["status"] != "not traceable"]
+        if members:
+            lines.append([family, *_counts(members)])
+    everything = [row for row in rows.values() if row["status"] != "not traceable"]
+    return [*lines, ["all", *_counts(everything)]]
+
+
+def _counts(members: Sequence[Mapping[str, Any]]) -> list[Any]:
+    whole = sum(row.get("segments") == 1 and row.get("fallbacks") == 0 for row in members)
+    compared = [row for row in members if "headroom" in row]
+    agreeing = sum(row["status"] == "agrees" for row in compared)
+    worst = max((row["headroom"] for row in compared if row["status"] == "agrees"), default="")
+    return [len(members), whole, len(compared), agreeing, worst]
+
+
+COLUMNS = ["family", "networks", "one engine, no fallback", "compared with MXNet", "agree", "largest error over its bound"]
+
+
+def write(rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """The reports and the page, each replaced as a whole."""
+    ordered = sorted(rows.values(), key=lambda row: (row["family"], row["network"]))
+    report = {"command": COMMAND, "columns": COLUMNS, "rows": summary(rows), "networks": ordered}
     REPORT.parent.mkdir(exist_ok=True)
-    temporary = REPORT.with_suffix(".tmp")
-    temporary.write_text(json.dumps(list(rows.values()), indent=1) + "\n")
-    temporary.replace(REPORT)
+    _replace(REPORT, json.dumps(report, indent=1) + "\n")
+    _replace(PAGE, page(rows))
     with REPORT.with_suffix(".csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, FIELDS, extrasaction="ignore")
+        table = csv.DictWriter(file, FIELDS, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
-        table.writerows(rows.values())
+        table.writerows(ordered)
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, "utf-8")
+    temporary.replace(path)
+
+
+def page(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """docs/networks.md."""
+    traceable = [row for row in rows.values() if row["status"] != "not traceable"]
+    lines = [
+        "<!-- Generated by scripts/run_zoo.py from reports/zoo.json; do not edit. -->",
+        "",
+        "# Networks",
+        "",
+        f"GluonCV's model zoo: {len(rows)} networks tried, of which {len(traceable)} can be made a symbol without",
+        "weights, classes or a second input. Weights are random, inputs small. An answer agrees under the error model",
+        "([error-model.md](error-model.md)); an error over its bound of 1 is the limit. Detectors are judged with the",
+        "outputs of the nodes that sort or suppress boxes replaced by MXNet's; their whole answer is beside it.",
+        "A network without an error has been built, not compared yet.",
+        "",
+        *_table(COLUMNS, summary(rows)),
+        "",
+        "## Each network",
+        "",
+    ]
+    columns = ["network", "status", "nodes", "segments", "fallbacks", "error / bound", "whole", "input", "compiled in s"]
+    keys = ("network", "status", "nodes", "segments", "fallbacks", "headroom", "headroom_whole", "input", "compile_seconds")
+    ordered = sorted(traceable, key=lambda row: (row["family"], row["network"]))
+    lines += _table(columns, [[_cell(row.get(key, "")) for key in keys] for row in ordered])
+    told = [row for row in ordered if row.get("reason") or row["status"] == "differs"]
+    lines += ["", "## What does not run in one engine, or differs", ""]
+    lines += [f"- `{row['network']}`: {row.get('reason') or row.get('difference')}" for row in told] or ["Nothing."]
+    built = [row for row in ordered if "builder" in row]
+    if built:
+        lines += ["", "## TensorRT-RTX's builder", "", *_table(["network", "says"], [[r["network"], r["builder"]] for r in built])]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return " x ".join(map(str, value))
+    return str(value).replace("1e+30", "not finite")
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    return [f"| {' | '.join(map(str, line))} |".replace("\n", " ") for line in (columns, ["---"] * len(columns), *rows)]
+
+
+def store(name: str, found: dict[str, Any], work: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    """Put what was found into the reports; the row as it is now. Other sweeps may run beside this one."""
+    with filelock.FileLock(REPORT.with_suffix(".lock")):
+        rows = read()
+        before = rows.get(name, {})
+        if work is builder and "builder" not in found:
+            found = {"builder": f"{found['status']}: {found['reason']}"}
+        keep = before if work is builder or found["status"] in ("timeout", "crashed") else {}
+        kept = {key: before[key] for key in ("builder",) if key in before}
+        rows[name] = {"network": name, "family": family_of(name)[0], **kept, **keep, **found}
+        write(rows)
+        return rows[name]
+
+
+def sweep(work: Callable[[str], dict[str, Any]], names: Sequence[str], options: argparse.Namespace) -> None:
+    """Run ``work`` for each name, storing every row as it comes."""
+    end = time.monotonic() + 60 * options.minutes
+    for count, name in enumerate(names, 1):
+        if time.monotonic() > end:
+            return
+        found = in_process(work, name, options.timeout)
+        row = store(name, found, work)
+        print(
+            f"[{count}/{len(names)}] {name} {tuple(row.get('input', ()))}: {row['status']} segments={row.get('segments')} "
+            f"headroom={row.get('headroom')} {row.get('compile_seconds')} s {row.get('reason', '')[:200]} "
+            f"{row.get('difference', '')} {row.get('builder', '')}",
+            flush=True,
+        )
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--no-compare", action="store_true", help="read, cut and build, but do not run")
+    parser.add_argument("--only", default="", help="a regular expression that the name must match")
+    parser.add_argument("--limit", type=int, default=10**6, help="at most this many networks")
+    parser.add_argument("--minutes", type=float, default=10**6, help="start no network after this time")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds for one network")
+    parser.add_argument("--again", action="store_true", help="also those that are in the report already")
+    parser.add_argument("--locate", metavar="NETWORK", help="print the first nodes that differ from MXNet's")
+    parser.add_argument("--builder", action="store_true", help="TensorRT-RTX's builder on the smallest of each family")
+    parser.add_argument("--page", action="store_true", help="only write the page again")
+    return parser.parse_args()
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="a regular expression that the name must match")
-    parser.add_argument("--limit", type=int, default=10**6, help="at most this many networks")
-    parser.add_argument("--timeout", type=int, default=600, help="seconds for one network")
-    parser.add_argument("--again", action="store_true", help="also those that are in the report already")
-    parser.add_argument("--one", nargs=2, metavar=("ZOO", "NAME"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parsed()
     sys.path.insert(0, str(ROOT))
-    if options.one:
-        try:
-            print(json.dumps(run(*options.one)))
-        except Exception as error:  # noqa: BLE001 - the report says why
-            traceback.print_exc()
-            print(f"{type(error).__name__}: {' | '.join(str(error).splitlines())[:400]}", file=sys.stderr)
-            return 1
+    rows = read()
+    if options.locate:
+        locate(options.locate)
         return 0
-    rows = {f"{r['zoo']}/{r['network']}": r for r in (json.loads(REPORT.read_text()) if REPORT.exists() else [])}
-    todo = [(z, n) for z, n in networks() if re.search(options.only, n) and (options.again or f"{z}/{n}" not in rows)]
-    for count, (zoo, name) in enumerate(todo[: options.limit], 1):
-        row = one(zoo, name, options.timeout)
-        rows[f"{zoo}/{name}"] = row
+    if options.page:
         write(rows)
-        print(f"[{count}/{len(todo)}] {zoo}/{name}: {row['status']} headroom={row.get('headroom')} {row.get('reason', '')[:160]}", flush=True)
+        return 0
+    names = [name for name in networks() if re.search(options.only, name)]
+    work: Callable[[str], dict[str, Any]] = structure if options.no_compare else comparison
+    if options.builder:
+        work, names = builder, [n for n in smallest(rows) if n in names and (options.again or "builder" not in rows[n])]
+    elif not options.again:
+        done = {n for n, row in rows.items() if options.no_compare or row["status"] not in ("built", "timeout")}
+        names = [name for name in names if name not in done]
+    import onnxruntime  # noqa: F401 - once, before the processes of the networks
+
+    import harness.engines.onnxruntime  # noqa: F401
+    import harness.numerics  # noqa: F401
+
+    sweep(work, in_turns(names, rows)[: options.limit], options)
     return 0
 
 
