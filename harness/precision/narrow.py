@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
-from .policy import ARITHMETIC, FIXED_INPUTS, NEUTRAL, POSITIONS, WIDE
+from .policy import ARITHMETIC, FIXED_INPUTS, JUMPS, NEUTRAL, POSITIONS, WIDE
 
 _TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 _HALF_MAX = float(np.finfo(np.float16).max)
@@ -35,6 +35,7 @@ class _Narrowing:
         self.casts: dict[tuple[str, ir.DataType], ir.Value] = {}
         self.floats = {value.name for value in _all_values(graph) if value.dtype == ir.DataType.FLOAT}
         self.positions: set[str] = set()
+        self.before_jumps = _before_jumps(graph)
         self.wanted_outputs = [value.dtype for value in graph.outputs]
 
     def visit(self, node: ir.Node) -> None:
@@ -68,7 +69,7 @@ class _Narrowing:
         if self._is_position(node):
             self.positions.update(str(value.name) for value in node.outputs)
             return ir.DataType.FLOAT
-        if node.op_type in WIDE or node.op_type in POSITIONS:
+        if node.op_type in WIDE or node.op_type in POSITIONS or node in self.before_jumps:
             return ir.DataType.FLOAT
         if node.op_type in NEUTRAL:
             return self._followed(node)
@@ -133,6 +134,25 @@ class _Narrowing:
                 _retype_output(self.graph, position, value, wanted)
         if not self.native:
             _emulate(self.graph, self.narrow)
+
+
+def _before_jumps(graph: ir.Graph) -> set[ir.Node]:
+    """The nodes that jump or make integers of floats, and the arithmetic that leads to them."""
+    found: set[ir.Node] = set()
+    wanted: set[str] = set()
+    for node in reversed(graph):
+        moves = node.op_type in ARITHMETIC or node.op_type in NEUTRAL or node.op_type in JUMPS
+        leads = moves and any(value.name in wanted for value in node.outputs)
+        if node.op_type in JUMPS or leads or _makes_integers(node):
+            found.add(node)
+            wanted.update(str(value.name) for value in node.inputs if value is not None)
+    return found
+
+
+def _makes_integers(node: ir.Node) -> bool:
+    source = node.inputs[0] if node.op_type == "Cast" else None
+    target = node.outputs[0].dtype
+    return source is not None and source.dtype == ir.DataType.FLOAT and target is not None and target.is_integer()
 
 
 def _retype_output(graph: ir.Graph, position: int, value: ir.Value, wanted: ir.DataType) -> None:

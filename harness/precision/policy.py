@@ -30,5 +30,9 @@ FIXED_INPUTS: dict[str, frozenset[int]] = {"Resize": frozenset({1, 2}), "Upsampl
 # Where positions come from.
 POSITIONS = frozenset({"Range", "Cast", "Shape", "Size", "ConstantOfShape", "EyeLike", "NonZero"})
 
+# These jump: a last bit of their input decides a whole step of their output. They, what becomes an integer, and the
+# arithmetic before them stay wide.
+JUMPS = frozenset({"Round", "Floor", "Ceil", "Mod"})
+
 # Positions stay positions through these.
 ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Floor", "Ceil", "Round", "Neg", "Max", "Min", "Clip", "Where"})
