@@ -37,9 +37,8 @@ def rnn(cx: Context, a: Attributes, data: Value, parameters: Value, state: Value
     """Outputs (length, batch, directions * size) and, with ``state_outputs``, the last states (layers * directions, ...)."""
     lstm, rest = a.mode == "lstm", list(more)
     cell = rest.pop(0) if lstm and rest else None
-    if a.use_sequence_length:
-        raise Unsupported("use_sequence_length: MXNet's CPU ignores the lengths; mask with SequenceMask instead")
-    if rest or (lstm and cell is None):
+    lengths = _lengths(cx, a, rest.pop(0)) if a.use_sequence_length and rest else None
+    if rest or (a.use_sequence_length and lengths is None) or (lstm and cell is None):
         raise Unsupported(f"it has {3 + len(more)} inputs, which do not fit mode={a.mode} with its attributes")
     if a.projection_size is not None and not lstm:
         raise Unsupported(f"projection_size with mode={a.mode}; only lstm has projections")
@@ -55,14 +54,25 @@ def rnn(cx: Context, a: Attributes, data: Value, parameters: Value, state: Value
         here = slice(layer * directions, (layer + 1) * directions)
         hidden = _initial(cx, state, here, a.num_layers * directions)
         memory = _initial(cx, cell, here, a.num_layers * directions) if cell is not None else None
-        run = _layer if a.projection_size is None else _projected_layer
-        x, end, end_cell = run(cx, a, x, cells[here], hidden, memory)
+        if a.projection_size is None:
+            x, end, end_cell = _layer(cx, a, x, cells[here], hidden, memory, lengths)
+        else:
+            x, end, end_cell = _projected_layer(cx, a, x, cells[here], hidden, memory)
         last_states.append(end)
         last_cells.append(end_cell)
     if not a.state_outputs:
         return [x]
     ends = [cx.concat(last_states, 0)]
     return [x, *ends, cx.concat([c for c in last_cells if c is not None], 0)] if lstm else [x, *ends]
+
+
+def _lengths(cx: Context, a: Attributes, lengths: Value) -> Value:
+    """The length of each sequence of the batch; outputs behind it are 0, and last states are those at it."""
+    if a.projection_size is not None:
+        raise Unsupported(
+            "use_sequence_length together with projection_size; mask the output with SequenceMask instead"
+        )
+    return cx.cast(lengths, np.int32)
 
 
 def _unpack(cx: Context, a: Attributes, parameters: Value, features: int, directions: int) -> list[_Cell]:
@@ -118,6 +128,7 @@ def _layer(
     cells: Sequence[_Cell],
     hidden: Value | None,
     memory: Value | None,
+    lengths: Value | None,
 ) -> tuple[Value, Value, Value | None]:
     """One layer: its output, last states and last cell states."""
     directions, size = len(cells), a.state_size
@@ -131,7 +142,7 @@ def _layer(
     types = [TensorType(x.dtype, (length, directions, batch, size)), ends, *([ends] if a.mode == "lstm" else [])]
     y, *last = cx.ops(
         _ONNX_TYPE[a.mode],
-        *(x, weight, recurrence, bias, None, hidden, *([memory] if a.mode == "lstm" else [])),
+        *(x, weight, recurrence, bias, lengths, hidden, *([memory] if a.mode == "lstm" else [])),
         outputs=len(types),
         types=types,
         hidden_size=size,
@@ -184,7 +195,9 @@ def _projected_layer(
     """One LSTM layer whose state is projected to ``projection_size``: a Scan, since ONNX's LSTM has no projection."""
     outputs, states, memories = [], [], []
     for number, cell in enumerate(cells):
-        start = [_start(cx, value, number, x, size) for value, size in ((hidden, a.projection_size), (memory, a.state_size))]
+        start = [
+            _start(cx, value, number, x, size) for value, size in ((hidden, a.projection_size), (memory, a.state_size))
+        ]
         y, end, end_cell = _scan(cx, x, cell, start, a.state_size, a.projection_size, backwards=number == 1)
         outputs.append(y)
         states.append(cx.unsqueeze(end, 0))

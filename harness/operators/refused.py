@@ -40,6 +40,8 @@ _SPECIAL = {
     "erfinv": "ONNX has no inverse error function",
     "gamma": "ONNX has no gamma function",
     "gammaln": "ONNX has no gamma function",
+    "CTCLoss": "a loss of training: a recursion over all alignments of labels, which ONNX has no operator for; "
+    "cut the model at the activations that it reads",
     "_npi_lcm": "ONNX has no greatest common divisor",
     "_npi_lcm_scalar": "ONNX has no greatest common divisor",
     "_npi_copysign_scalar": "MXNet 1.9.1 cannot run it in a graph: its number of inputs is registered wrongly",

@@ -105,7 +105,9 @@ def bilinear_resize(cx: Context, a: Attributes, data: Value, like: Value | None 
         return data
     if all(isinstance(size, int) for size in (*data.shape[2:], *sizes)):
         x = cx.cast(data, np.float32) if data.dtype == np.float16 else data
-        for axis, size in sorted(zip((2, 3), sizes), key=lambda pair: static(pair[1], "") / static(x.shape[pair[0]], "")):
+        for axis, size in sorted(
+            zip((2, 3), sizes), key=lambda pair: static(pair[1], "") / static(x.shape[pair[0]], "")
+        ):
             x = _interpolated(cx, x, axis, static(size, ""), a.align_corners)
         return cx.cast(x, data.dtype)
     target = (*data.shape[:2], *sizes)

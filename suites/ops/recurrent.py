@@ -1,17 +1,21 @@
 """RNN: how its attributes and shapes are drawn.
 
-With oneDNN off, MXNet's float32 kernel reads uninitialised memory or raises; float64 takes the plain kernel.
+With oneDNN off, MXNet's float32 kernel reads uninitialised memory or raises; float64 takes the plain kernel. On the
+CPU it refuses ``use_sequence_length`` (the reference runs it on each row, cut to its length) and ends the process with
+``projection_size`` (the reference is written out here, after the equations of cuDNN's LSTM with projection).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from harness.frontend.compat import mxnet
 
 from .case import DEFAULT, Attributes, Case, Draw, Inputs, Spec, Tensor
+from .limitations import Limitation
 
 GATES = {"rnn_relu": 1, "rnn_tanh": 1, "lstm": 4, "gru": 3}
 
@@ -34,12 +38,21 @@ def rnn(d: Draw, a: Attributes) -> Inputs:
     }
     if a["mode"] == "lstm":
         found["state_cell"] = Tensor((layers * directions, batch, size))
+    if a.get("use_sequence_length"):
+        found["sequence_length"] = Tensor((batch,), d.pick(["int32", "int64", "float32"]), values=range(1, length + 1))
     return found
 
 
 def reference(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """MXNet in float64, with the type of the data."""
-    return [y.astype(arrays["data"].dtype) for y in _run(case, arrays)]
+    wide = {name: np.asarray(a, np.float64) for name, a in arrays.items()}
+    if {"projection_size", "lstm_state_clip_min"} & set(case.attributes):
+        found = _written_out(case, wide)
+    elif case.attributes.get("use_sequence_length") == "True":
+        found = _row_by_row(case, wide)
+    else:
+        found = _run(case, wide)
+    return [y.astype(arrays["data"].dtype) for y in found[: case.outputs]]
 
 
 def _run(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -49,9 +62,73 @@ def _run(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     return [y.asnumpy() for y in (found if isinstance(found, list) else [found])]
 
 
+def _row_by_row(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Each sequence alone and cut to its length; what lies behind it is 0."""
+    whole = dict(arrays)
+    lengths = np.rint(whole.pop("sequence_length")).astype(int)
+    plain = replace(case, attributes={k: v for k, v in case.attributes.items() if k != "use_sequence_length"})
+    rows = []
+    for row, length in enumerate(lengths):
+        one = {name: a if name == "parameters" else a[:, row : row + 1] for name, a in whole.items()}
+        y, *ends = _run(plain, {**one, "data": one["data"][:length]})
+        rows.append([np.pad(y, ((0, len(whole["data"]) - length), (0, 0), (0, 0))), *ends])
+    return [np.concatenate(parts, axis=1) for parts in zip(*rows)]
+
+
+def _written_out(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """LSTM: i, f, g, o = W x + b + R r + d; c' = clip(s(f) c + s(i) tanh(g)); r' = P (s(o) tanh(c'))."""
+    size = int(case.attributes["state_size"])
+    width = int(case.attributes.get("projection_size", size))
+    low, high = (
+        float(case.attributes.get(f"lstm_state_clip_{end}", f"{sign}inf")) for end, sign in (("min", "-"), ("max", ""))
+    )
+    directions = 2 if case.attributes.get("bidirectional") == "True" else 1
+    layers = int(case.attributes["num_layers"])
+    x, vector = arrays["data"], arrays["parameters"]
+    place = 0
+
+    def take(*shape: int) -> np.ndarray:
+        nonlocal place
+        place += int(np.prod(shape))
+        return vector[place - int(np.prod(shape)) : place].reshape(shape)
+
+    weights = []
+    for layer in range(layers):
+        features = x.shape[2] if layer == 0 else width * directions
+        for _ in range(directions):
+            weights.append((take(4 * size, features), take(4 * size, width), _projection(case, take, width, size)))
+    biases = [take(4 * size) + take(4 * size) for _ in weights]
+    ends, memories = [], []
+    for layer in range(layers):
+        parts = []
+        for direction in range(directions):
+            cell = layer * directions + direction
+            w, r, p = weights[cell]
+            state, memory = arrays["state"][cell], arrays["state_cell"][cell]
+            steps = []
+            for step in x[::-1] if direction else x:
+                i, f, g, o = np.split(step @ w.T + state @ r.T + biases[cell], 4, axis=1)
+                memory = np.clip(_sigmoid(f) * memory + _sigmoid(i) * np.tanh(g), low, high)
+                state = (_sigmoid(o) * np.tanh(memory)) @ p.T
+                steps.append(state)
+            parts.append(np.stack(steps[::-1] if direction else steps))
+            ends.append(state)
+            memories.append(memory)
+        x = np.concatenate(parts, axis=2)
+    return [x, np.stack(ends), np.stack(memories)]
+
+
+def _projection(case: Case, take: Callable[..., np.ndarray], width: int, size: int) -> np.ndarray:
+    return take(width, size) if "projection_size" in case.attributes else np.eye(size)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
 def legal(a: Attributes) -> bool:
     if "projection_size" in a:
-        return a["mode"] == "lstm"
+        return a["mode"] == "lstm" and not a.get("use_sequence_length")
     return True
 
 
@@ -69,7 +146,9 @@ SPECS = [
             "bidirectional": [DEFAULT, False, True],
             "state_outputs": [DEFAULT, False, True],
             "p": [DEFAULT, 0.3, 0.6],
-            "use_sequence_length": [DEFAULT, False],
+            "use_sequence_length": [DEFAULT, False, True],
+            "projection_size": [DEFAULT, 1, 2],
+            "lstm_state_clip_nan": [DEFAULT, False, True],
         },
         rnn,
         legal=legal,
@@ -78,3 +157,31 @@ SPECS = [
         reference=f"{__name__}:reference",
     ),
 ]
+
+_SMALL = {
+    "data": Tensor((2, 1, 2)),
+    "parameters": Tensor((48,)),
+    "state": Tensor((1, 1, 2)),
+    "state_cell": Tensor((1, 1, 2)),
+}
+_LSTM = {"mode": "lstm", "state_size": "2", "num_layers": "1"}
+
+LIMITATIONS = [
+    Limitation(
+        ("RNN",),
+        "limits of the cell state (lstm_state_clip_min and _max): ONNX's LSTM has none",
+        "UNSUPPORTED",
+        lambda case: "lstm_state_clip_min" in case.attributes or "lstm_state_clip_max" in case.attributes,
+        Case("RNN", {**_LSTM, "lstm_state_clip_min": "-1", "lstm_state_clip_max": "1"}, _SMALL,
+             reference=f"{__name__}:reference"),
+    ),
+    Limitation(
+        ("RNN",),
+        "sequence lengths together with projections",
+        "UNSUPPORTED",
+        lambda case: "projection_size" in case.attributes and case.attributes.get("use_sequence_length") == "True",
+        Case("RNN", {**_LSTM, "projection_size": "2", "use_sequence_length": "True"},
+             {**_SMALL, "parameters": Tensor((52,)), "sequence_length": Tensor((1,), "int32", values=[2])},
+             reference=f"{__name__}:reference"),
+    ),
+]  # fmt: skip
