@@ -16,6 +16,8 @@ settings.register_profile("quick", derandomize=True, deadline=None, database=Non
                           suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 settings.load_profile("quick")
 
+pytest_plugins = ["harness.benchmark.pytest_plugin"]
+
 
 def pytest_addoption(parser):
     parser.addoption("--isolate", action="store_true", help="run each operator case in a process of its own (slow)")

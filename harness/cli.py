@@ -366,6 +366,7 @@ def _delegate(name: str, module: str, text: str) -> None:
 _delegate("bench", "harness.benchmark", "Measure a model, and store the figures.")
 _delegate("compare", "harness.benchmark", "Hold stored figures against a baseline.")
 _delegate("report", "harness.report", "Write the report of stored results as pages.")
+_delegate("sweep", "harness.fleet", "Run suites over a Ray cluster; the same command goes on after an interruption.")
 
 
 def _part(module: str, name: str, what: str) -> Callable[..., Any]:

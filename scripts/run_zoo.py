@@ -7,7 +7,7 @@
 
 Writes ``reports/zoo.json``, ``reports/zoo.csv`` and ``docs/networks.md`` after each network, so that it goes on where
 it was stopped. Every network runs in a process of its own; families take turns, their smallest networks first.
-``--no-compare`` reads, cuts and builds only; without it, networks that have not been compared yet are.
+``--no-compare`` reads, lowers and cuts only; without it, networks that have not been compared yet are.
 
 Weights are random and fixed, inputs the smallest that the network takes. An answer is right under the error model
 (docs/error-model.md): the reference is MXNet in float64, or in float32 where it has no such kernel. Detectors sort and
@@ -49,6 +49,7 @@ JUMPING = (
 SMALLEST_PROPOSALS = 16  # instead of 300 or 1000: the heads behind them run once per proposal
 
 Array = npt.NDArray[Any]
+Draw = Callable[[str, tuple[int, ...], "np.dtype[Any]", np.random.Generator], Array]
 Sizes = Sequence[tuple[tuple[int, ...], Mapping[str, Any]]]
 
 
@@ -141,8 +142,8 @@ def _prepare() -> Any:
     return mxnet()
 
 
-def build(name: str) -> tuple[Any, dict[str, Array], Array]:
-    """The network's symbol, its parameters and an input, random but fixed.
+def build(name: str, draw: Draw) -> tuple[Any, dict[str, Array], Array]:
+    """The network's symbol, its parameters as ``draw`` makes them, and a random but fixed input.
 
     Raises:
         NotTraceable: GluonCV cannot make a symbol of it, or no input fits.
@@ -154,7 +155,6 @@ def build(name: str) -> tuple[Any, dict[str, Array], Array]:
         np.random.seed(7)
         try:
             net = _network(name, options)
-            net.initialize()
             _propose_less(net)
             flat = list(_flat(net(mx.sym.var("data"))))
             symbol = mx.sym.Group(flat) if len(flat) > 1 else flat[0]
@@ -164,20 +164,26 @@ def build(name: str) -> tuple[Any, dict[str, Array], Array]:
             continue
         shapes = dict(zip(symbol.list_arguments(), arguments)) | dict(zip(symbol.list_auxiliary_states(), states))
         data = np.random.default_rng(11).uniform(-1, 1, shape).astype(np.float32)
-        return symbol, _parameters(net, shapes), data
+        return symbol, _parameters(net, shapes, draw), data
     raise NotTraceable(reason)
 
 
 def _network(name: str, options: Mapping[str, Any]) -> Any:
+    import requests
     from gluoncv.model_zoo import get_model
 
+    requests.get = _no_download
     tries = ({"pretrained_base": False, **options}, {"pretrained_base": False}, {})
     for attempt in tries[:-1]:
         try:
             return get_model(name, pretrained=False, **attempt)
-        except TypeError:
+        except (TypeError, Warning):  # it does not know an option
             continue
     return get_model(name, pretrained=False)
+
+
+def _no_download(*_args: Any, **_options: Any) -> None:
+    raise NotTraceable("its definition downloads weights")
 
 
 def _propose_less(block: Any) -> None:
@@ -189,23 +195,22 @@ def _propose_less(block: Any) -> None:
         _propose_less(child)
 
 
-def _parameters(net: Any, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
-    """Weights by LeCun's rule, so that a signal reaches the end of a deep network; constants as the network has them."""
+def _parameters(net: Any, shapes: Mapping[str, tuple[int, ...]], draw: Draw) -> dict[str, Array]:
+    """Constants as the network has them, the rest drawn."""
     mx = _prepare()
     rng = np.random.default_rng(5)
     result = {}
-    for name, param in sorted(net.collect_params().items()):
-        if param.name not in shapes:
-            continue
+    for _, param in sorted(net.collect_params().items()):
         if isinstance(param, mx.gluon.parameter.Constant):
+            param.initialize()
             result[param.name] = param.data().asnumpy()
-        else:
-            result[param.name] = _draw(param.name, shapes[param.name], np.dtype(param.dtype), rng)
-        del name
-    return result
+        elif param.name in shapes:
+            result[param.name] = draw(param.name, shapes[param.name], np.dtype(param.dtype), rng)
+    return {name: array for name, array in result.items() if name in shapes}
 
 
-def _draw(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
+def random_weights(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
+    """LeCun's rule, so that a signal reaches the end of a deep network; statistics and scales around one."""
     if dtype.kind in "iu":
         return rng.integers(-100, 100, shape).astype(dtype)
     if name.endswith(("_min", "_max")):  # the range of a quantized tensor
@@ -218,6 +223,11 @@ def _draw(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], rng: np.rando
     else:
         values *= np.float32(0.1)
     return values.astype(dtype)
+
+
+def no_weights(_name: str, shape: tuple[int, ...], dtype: np.dtype[Any], _rng: np.random.Generator) -> Array:
+    """Zeros, which take no time and no memory."""
+    return np.zeros(shape, dtype)
 
 
 def _flat(item: Any) -> Iterator[Any]:
@@ -311,16 +321,30 @@ def without_sorting(symbol: Any) -> tuple[Any, Any, list[str]] | None:
 
 
 def structure(name: str) -> dict[str, Any]:
-    """What the compiler makes of a network, without running it."""
-    symbol, params, data = build(name)
-    row, _ = _compiled(symbol, params, data, optimization="disable")
-    return {**row, "status": "built"}
+    """How the compiler cuts a network; nothing is built or run."""
+    from harness.compiler import _cut, _lower
+    from harness.engines.base import get_engine
+    from harness.frontend.mxnet import read_model
+    from harness.inputs import read_inputs
+
+    symbol, params, data = build(name, no_weights)
+    start = time.perf_counter()
+    graph, arrays = read_model(symbol, params, [])
+    engine = get_engine("onnxruntime")
+    lowered = _lower(graph, arrays, read_inputs({"data": data.shape}), engine, "mxnet")
+    parts = _cut(lowered, engine.name, "mxnet", 1)
+    blocked = [(node.node.operator, node.reason) for node in lowered.nodes.values() if node.reason is not None]
+    seconds = time.perf_counter() - start
+    return {**_row(symbol, params, data, len(parts), blocked), "lower_seconds": round(seconds, 2), "status": "lowered"}
 
 
 def comparison(name: str) -> dict[str, Any]:
     """``structure``, and whether the answer is MXNet's."""
-    symbol, params, data = build(name)
-    row, model = _compiled(symbol, params, data)
+    symbol, params, data = build(name, random_weights)
+    start = time.perf_counter()
+    model = _compile(symbol, params, {"data": data})
+    row = _row(symbol, params, data, len(model.segments), [(b.operator, b.reason) for b in model.fallbacks])
+    row["compile_seconds"] = round(time.perf_counter() - start, 2)
     row["reference"], row["headroom"], row["difference"] = held_to_mxnet(symbol, {"data": data}, params, model)
     cut = without_sorting(symbol)
     if cut is not None:
@@ -342,19 +366,17 @@ def _compile(symbol: Any, params: Mapping[str, Array], inputs: Mapping[str, Arra
     return harness.compile(symbol, dict(params), specs, engine="onnxruntime", threads=2, **options)
 
 
-def _compiled(symbol: Any, params: Mapping[str, Array], data: Array, **options: Any) -> tuple[dict[str, Any], Any]:
-    start = time.perf_counter()
-    model = _compile(symbol, params, {"data": data}, **options)
-    row = {
+def _row(
+    symbol: Any, params: Mapping[str, Array], data: Array, segments: int, blocked: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    return {
         "input": list(data.shape),
-        "compile_seconds": round(time.perf_counter() - start, 2),
         "parameters": int(sum(array.size for array in params.values())),
         "nodes": sum(node["op"] != "null" for node in json.loads(symbol.tojson())["nodes"]),
-        "segments": len(model.segments),
-        "fallbacks": len(model.fallbacks),
-        "reason": "; ".join(sorted({f"{b.operator}: {b.reason}" for b in model.fallbacks})),
+        "segments": segments,
+        "fallbacks": len(blocked),
+        "reason": "; ".join(sorted({f"{operator}: {reason}" for operator, reason in blocked})),
     }
-    return row, model
 
 
 def held_to_mxnet(
@@ -380,7 +402,7 @@ def locate(name: str) -> None:
     """Print the nodes whose output is not MXNet's, the first ones."""
     from harness import numerics
 
-    symbol, params, data = build(name)
+    symbol, params, data = build(name, random_weights)
     arrays = {"data": data, **params}
     cut = without_sorting(symbol)
     inputs = {"data": data}
@@ -418,7 +440,7 @@ def builder(name: str) -> dict[str, Any]:
     import harness
     from harness.engines.tensorrt import check_model
 
-    symbol, params, data = build(name)
+    symbol, params, data = build(name, random_weights)
     proto = harness.to_onnx(symbol, params, inputs={"data": data.shape})
     start = time.perf_counter()
     refusals = check_model(ir.from_proto(proto), name)
@@ -464,7 +486,7 @@ def in_turns(names: Sequence[str], rows: Mapping[str, Mapping[str, Any]]) -> lis
     queues: dict[str, list[tuple[float, str]]] = {}
     for name in names:
         numbers = [float(n) for n in re.findall(r"(?<![v\d._])\d+(?:\.\d+)?", name)]
-        size = rows.get(name, {}).get("parameters") or sum(numbers)
+        size = rows.get(name, {}).get("parameters") or 1e12 + sum(numbers)
         queues.setdefault(family_of(name)[0], []).append((size, name))
     turns = [
         (family in LAST, turn, name)
@@ -543,7 +565,7 @@ def page(rows: Mapping[str, Mapping[str, Any]]) -> str:
         "weights, classes or a second input. Weights are random, inputs small. An answer agrees under the error model",
         "([error-model.md](error-model.md)); an error over its bound of 1 is the limit. Detectors are judged with the",
         "outputs of the nodes that sort or suppress boxes replaced by MXNet's; their whole answer is beside it.",
-        "A network without an error has been built, not compared yet.",
+        "A network without an error has been cut, not compared yet.",
         "",
         *_table(COLUMNS, summary(rows)),
         "",
@@ -597,7 +619,7 @@ def sweep(work: Callable[[str], dict[str, Any]], names: Sequence[str], options: 
         row = store(name, found, work)
         print(
             f"[{count}/{len(names)}] {name} {tuple(row.get('input', ()))}: {row['status']} segments={row.get('segments')} "
-            f"headroom={row.get('headroom')} {row.get('compile_seconds')} s {row.get('reason', '')[:200]} "
+            f"headroom={row.get('headroom')} {row.get('compile_seconds', row.get('lower_seconds'))} s {row.get('reason', '')[:200]} "
             f"{row.get('difference', '')} {row.get('builder', '')}",
             flush=True,
         )
@@ -605,7 +627,7 @@ def sweep(work: Callable[[str], dict[str, Any]], names: Sequence[str], options: 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--no-compare", action="store_true", help="read, cut and build, but do not run")
+    parser.add_argument("--no-compare", action="store_true", help="read, lower and cut, but do not build or run")
     parser.add_argument("--only", default="", help="a regular expression that the name must match")
     parser.add_argument("--limit", type=int, default=10**6, help="at most this many networks")
     parser.add_argument("--minutes", type=float, default=10**6, help="start no network after this time")
@@ -632,13 +654,13 @@ def main() -> int:
     if options.builder:
         work, names = builder, [n for n in smallest(rows) if n in names and (options.again or "builder" not in rows[n])]
     elif not options.again:
-        done = {n for n, row in rows.items() if options.no_compare or row["status"] not in ("built", "timeout")}
+        done = {n for n, row in rows.items() if options.no_compare or row["status"] not in ("lowered", "timeout")}
         names = [name for name in names if name not in done]
-    import onnxruntime  # noqa: F401 - once, before the processes of the networks
+    import harness
+    import harness.engines.onnxruntime
+    import harness.numerics
 
-    import harness.engines.onnxruntime  # noqa: F401
-    import harness.numerics  # noqa: F401
-
+    harness.operators()  # imports all lowerings once, before the processes of the networks
     sweep(work, in_turns(names, rows)[: options.limit], options)
     return 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -226,16 +225,18 @@ class _Writer:
         symbol = mxnet().sym.load_json(json.dumps(document))
         order = symbol.list_inputs()
         inputs = [self.place(sources[name]) for name in order]
-        weights = [i for i, name in enumerate(order) if name in parameters]
+        states = set(symbol.list_auxiliary_states())
+        roles = [(2 if name in states else 1) if name in parameters else 0 for name in order]
+        chosen = json.dumps({
+            "precision": options.precision, "calibration_iters": options.calibration_iters,
+            "engine": options.engine, "cache_dir": options.cache_dir, "engine_options": dict(options.engine_options),
+        })  # fmt: skip
         attributes = {
-            "mxtrt_id": hashlib.sha256(json.dumps(document).encode()).hexdigest()[:16] + uuid.uuid4().hex[:16],
+            "mxtrt_id": _digest(document, roles, chosen),
             "mxtrt_inputs": json.dumps(order),
-            "mxtrt_weights": json.dumps(weights),
-            "mxtrt_options": json.dumps({
-                "precision": options.precision, "calibration_iters": options.calibration_iters,
-                "engine": options.engine, "cache_dir": options.cache_dir, "engine_options": dict(options.engine_options),
-            }),
-        }  # fmt: skip
+            "mxtrt_roles": json.dumps(roles),
+            "mxtrt_options": chosen,
+        }
         here = len(self.items)
         name = f"mxtrt_segment{number}"
         self.items.append(
@@ -258,6 +259,13 @@ class _Writer:
             "heads": heads,
             "attrs": attrs,
         }
+
+
+def _digest(document: Mapping[str, Any], roles: Sequence[int], options: str) -> str:
+    """What a segment computes, whatever its nodes are called: the same network made again shares its engines."""
+    nodes = [{key: value for key, value in node.items() if key != "name"} for node in document["nodes"]]
+    text = json.dumps([{**document, "nodes": nodes}, list(roles), options], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _subgraph(

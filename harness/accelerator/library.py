@@ -20,7 +20,7 @@ from ..frontend.compat import mxnet
 
 SOURCE = Path(__file__).with_name("shim.c")
 BUILT = Path(__file__).with_name("libmxtrt_shim.so")  # in a wheel
-_ABI = 1
+_ABI = 2
 _FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared")
 
 

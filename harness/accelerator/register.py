@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from ..errors import EngineError
 from ..frontend.compat import mxnet
 from ..graph import MXNET_DTYPES
 from . import library, segment
@@ -21,10 +22,10 @@ Array = npt.NDArray[Any]
 
 _log = logging.getLogger("mxtrt")
 _INT, _PTR, _TEXT = ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p
-_CREATE = ctypes.CFUNCTYPE(ctypes.c_int64, _PTR, _PTR, _INT, _TEXT, _INT, _PTR, _PTR, _INT, _PTR)
+_CREATE = ctypes.CFUNCTYPE(ctypes.c_int64, _PTR, _PTR, _INT, _TEXT, _INT, _INT, _PTR)
 _DESTROY = ctypes.CFUNCTYPE(None, ctypes.c_int64)
 _FORWARD = ctypes.CFUNCTYPE(
-    _INT, ctypes.c_int64, _INT, _PTR, _PTR, _PTR, _PTR, _PTR, _INT, _PTR, _PTR, _PTR, _PTR, _INT, _PTR
+    _INT, ctypes.c_int64, _INT, _PTR, _INT, ctypes.c_uint64, ctypes.c_uint64, _PTR, _PTR, _PTR, _PTR, _PTR
 )
 _PASS = ctypes.CFUNCTYPE(
     _INT, _TEXT, _PTR, _PTR, _INT, _PTR, _INT, _PTR, _PTR, _PTR, _PTR, _PTR, _PTR, _INT, _PTR, _PTR, _PTR, _PTR
@@ -67,10 +68,10 @@ def _guarded(call: Callable[..., int]) -> Callable[..., int]:
 
 
 @_guarded
-def _create(
-    keys: int, values: int, count: int, device: bytes, device_id: int, shapes: int, dims: int, inputs: int, types: int
-) -> int:
-    return segment.create(_texts(keys, values, count), device.decode(), device_id, inputs)
+def _create(keys: int, values: int, count: int, device: bytes, device_id: int, inputs: int, roles: int) -> int:
+    number, found = segment.create(_texts(keys, values, count), device.decode(), device_id, inputs)
+    ctypes.memmove(roles, found, inputs)
+    return number
 
 
 def _destroy(number: int) -> None:
@@ -79,12 +80,13 @@ def _destroy(number: int) -> None:
 
 @_guarded
 def _forward(
-    number: int, is_forward: int, in_shapes: int, in_dims: int, in_data: int, in_types: int, in_versions: int,
-    inputs: int, out_shapes: int, out_dims: int, out_data: int, out_types: int, outputs: int, stream: int | None,
+    number: int, is_forward: int, call: int, words: int, place: int, content: int,
+    in_shapes: int, in_dims: int, in_data: int, in_types: int, stream: int | None,
 ) -> int:  # fmt: skip
     if not is_forward:
-        raise RuntimeError("a model partitioned for TensorRT has no backward pass; train the original network")
-    segment.forward(number, in_shapes, in_dims, in_data, in_types, in_versions, out_data)
+        raise EngineError("a model partitioned for TensorRT has no backward pass; train the original network")
+    memory = segment.Memory(in_shapes, in_dims, in_data, in_types, stream or 0)
+    segment.forward(number, ctypes.string_at(call, 8 * words), (place, content), memory)
     return 1
 
 

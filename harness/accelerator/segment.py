@@ -1,9 +1,9 @@
 """Running segments inside MXNet: engines are built at the first call, when the weights are there, and kept.
 
-MXNet makes a state for each call unless ``static_alloc`` and ``static_shape`` are set, so engines belong to the
-node's id (which the graph pass gave it) and the shapes, not to the state. A weight is known to be the same while its
-address and its version stay (MXNet counts writes); a new state also compares samples of the weights' bytes, because
-another network's array may have come to lie at the same address.
+MXNet makes a state for each call unless ``static_alloc`` and ``static_shape`` are set, so engines belong to what the
+node computes (a digest that the graph pass wrote), the shapes, and the place of the weights; not to the state. A weight
+is known to be the same while its address and its version stay (MXNet counts writes), and a new state also compares
+samples of the bytes; both are hashed in C (shim.c), because 100 weights would take longer in Python than the call.
 """
 
 from __future__ import annotations
@@ -14,27 +14,31 @@ import json
 import os
 import struct
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..compiler import compile_graph
-from ..errors import EngineError, ModelError
+from ..errors import ModelError
+from ..frontend.compat import mxnet
 from ..frontend.symbol import parse_symbol
-from ..graph import MXNET_DTYPES
+from ..graph import MXNET_DTYPES, TensorType
 from ..inputs import Input
 from ..model import Model
+from . import binding
 from .graph_pass import engine_for
 
 Array = npt.NDArray[Any]
-Signature = tuple[tuple[int, ...], ...]
+Weights = tuple[int, int]  # hashes: where they are, and what is in them
+Signature = tuple[TensorType, ...]
 
-_SAMPLED = 16  # elements of each weight that a new state compares
+_KEPT = 8  # engines kept for one computation: for other shapes, or for networks of the same form with other weights
+_BOUND = 8  # bindings kept for one engine
+_DATA, _WEIGHT, _STATE = 0, 1, 2  # as in shim.c
 
 
 def view(pointer: int, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:
@@ -45,15 +49,35 @@ def view(pointer: int, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:
     return np.frombuffer((ctypes.c_char * size).from_address(pointer), dtype).reshape(shape)
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What MXNet hands over with a call: C arrays of shapes, ranks, pointers and types, and its stream."""
+
+    shapes: int
+    ranks: int
+    pointers: int
+    types: int
+    stream: int
+
+    def pointer(self, position: int) -> int:
+        return ctypes.c_uint64.from_address(self.pointers + 8 * position).value
+
+    def type(self, position: int) -> TensorType:
+        rank = ctypes.c_int.from_address(self.ranks + 4 * position).value
+        start = ctypes.c_uint64.from_address(self.shapes + 8 * position).value
+        flag = ctypes.c_int.from_address(self.types + 4 * position).value
+        return TensorType(MXNET_DTYPES[flag], struct.unpack(f"={rank}q", ctypes.string_at(start, 8 * rank)))
+
+
 @dataclass(slots=True)
 class Built:
     """An engine for one set of shapes, and the weights it was built from (kept only while it calibrates)."""
 
     model: Model
-    weights: tuple[int, ...]  # addresses and versions
-    fingerprint: bytes
+    content: int
     parameters: Mapping[str, Array] | None = None
     samples: list[Mapping[str, Array]] = field(default_factory=list)
+    bound: dict[bytes, Callable[[], None]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -62,21 +86,26 @@ class Node:
 
     text: str
     names: list[str]
-    data: list[int]
-    weights: list[int]
+    roles: bytes
     options: dict[str, Any]
     device: str
-    engines: dict[Signature, Built] = field(default_factory=dict)
+    device_id: int
+    engines: dict[tuple[Signature, int], Built] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def positions(self, *roles: int) -> list[int]:
+        """The inputs with one of these roles."""
+        return [position for position, role in enumerate(self.roles) if role in roles]
 
 
 @dataclass(slots=True)
 class State:
-    """What MXNet holds: a node, the number of its inputs, and whether the weights were compared."""
+    """What MXNet holds: a node, and what it ran last, which with static memory is what it will run next."""
 
     node: Node
-    unpack: struct.Struct
-    checked: set[Signature] = field(default_factory=set)
+    call: bytes = b""
+    weights: Weights = (0, 0)
+    run: Callable[[], None] | None = None
 
 
 _nodes: dict[str, Node] = {}
@@ -89,6 +118,8 @@ def _forget() -> None:
     """In a forked child: the parent's engines have threads that are not there."""
     global _lock
     _lock = threading.Lock()
+    for state in _states.values():
+        state.run, state.call = None, b""
     for node in _nodes.values():
         node.engines.clear()
         node.lock = threading.Lock()
@@ -97,26 +128,43 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def create(attributes: Mapping[str, str], device: str, device_id: int, inputs: int) -> int:
-    """A new state for a node; its number."""
-    identity = attributes.get("mxtrt_id")
-    if identity is None:
-        raise ModelError("a segment without an id: the model was not written by this version of mxtrt")
-    key = f"{identity}-{device}-{device_id}"
+def clear() -> None:
+    """Free all engines that no call is using; what still runs builds its own again."""
+    with _lock:
+        for state in list(_states.values()):
+            state.run, state.call = None, b""
+        for node in list(_nodes.values()):
+            with node.lock:
+                node.engines.clear()
+
+
+def create(attributes: Mapping[str, str], device: str, device_id: int, inputs: int) -> tuple[int, bytes]:
+    """A new state for a node: its number, and the role of each input."""
+    missing = [name for name in ("mxtrt_id", "mxtrt_inputs", "mxtrt_options", "subgraph_sym_json") if name not in attributes]
+    if missing:
+        raise ModelError(
+            f"a segment without {', '.join(missing)}: the model was not written by this version of mxtrt; "
+            f"partition the original network again"
+        )
+    if mxnet().autograd.is_training():
+        raise ModelError("a model partitioned for TensorRT only infers: call it without autograd.record() or train_mode()")
+    key = f"{attributes['mxtrt_id']}-{device}-{device_id}"
     node = _nodes.get(key)
     if node is None:
         with _lock:
-            node = _nodes.setdefault(key, _read_node(attributes, device))
+            node = _nodes.setdefault(key, _read_node(attributes, device, device_id))
+    if len(node.roles) != inputs:
+        raise ModelError(f"a segment has {inputs} inputs, and was written with {len(node.roles)}; partition it again")
     number = next(_numbers)
-    _states[number] = State(node, struct.Struct(f"={inputs}Q"))
-    return number
+    _states[number] = State(node)
+    return number, node.roles
 
 
-def _read_node(attributes: Mapping[str, str], device: str) -> Node:
+def _read_node(attributes: Mapping[str, str], device: str, device_id: int) -> Node:
     names = json.loads(attributes["mxtrt_inputs"])
-    weights = json.loads(attributes["mxtrt_weights"])
-    data = [i for i in range(len(names)) if i not in set(weights)]
-    return Node(attributes["subgraph_sym_json"], names, data, weights, json.loads(attributes["mxtrt_options"]), device)
+    roles = bytes(json.loads(attributes["mxtrt_roles"]))
+    options = json.loads(attributes["mxtrt_options"])
+    return Node(attributes["subgraph_sym_json"], names, roles, options, device, device_id)
 
 
 def destroy(number: int) -> None:
@@ -124,104 +172,103 @@ def destroy(number: int) -> None:
     _states.pop(number, None)
 
 
-def forward(
-    number: int, in_shapes: int, in_dims: int, in_data: int, in_types: int, in_versions: int, out_data: int
-) -> None:
-    """Run a segment on MXNet's memory."""
+def forward(number: int, call: bytes, weights: Weights, memory: Memory) -> None:
+    """Run a segment on MXNet's memory.
+
+    Args:
+        number: the state's.
+        call: address, type, rank and sizes of each data input and each output, as int64.
+        weights: see ``Weights``.
+        memory: all inputs.
+    """
     state = _states[number]
+    run = state.run
+    if run is not None and state.call == call and state.weights == weights:
+        run()
+        return
     node = state.node
-    if node.device != "cpu":
-        raise EngineError("segments on a GPU context need an MXNet that was built for this GPU's CUDA; use a CPU context")
-    size = state.unpack.size
-    pointers = state.unpack.unpack(ctypes.string_at(in_data, size))
-    versions = state.unpack.unpack(ctypes.string_at(in_versions, size))
-    shapes = _shapes(node.data, in_shapes, in_dims)
-    built = node.engines.get(shapes)
-    weights = _weights_key(node.weights, pointers, versions)
-    if built is None or built.weights != weights or shapes not in state.checked:
-        built = _current(state, shapes, weights, pointers, in_shapes, in_dims, in_types)
-    model = built.model
-    arrays = {
-        name: view(pointers[i], spec.dtype, shape)
-        for (name, spec), i, shape in zip(model.inputs.items(), node.data, shapes)
-    }
-    results = model(**arrays)
-    targets = struct.unpack(f"={len(results)}Q", ctypes.string_at(out_data, 8 * len(results)))
-    for pointer, array in zip(targets, results):
-        if array.size:
-            ctypes.memmove(pointer, np.ascontiguousarray(array).ctypes.data, array.nbytes)
+    arrays = _read_call(call)
+    data = node.positions(_DATA)
+    signature = tuple(kind for _, kind in arrays[: len(data)])
+    built = _current(node, signature, weights, memory)
     if built.parameters is not None:
-        _learn(node, built, arrays)
+        _learn(node, built, _run_plain(built.model, arrays))
+        return
+    run = built.bound.pop(call, None)  # taken out while it runs: two threads must not share one
+    if run is None:
+        run = _bind(node, built.model, arrays, memory.stream)
+    run()
+    if node.device == "cpu":
+        if len(built.bound) >= _BOUND:
+            built.bound.clear()
+        built.bound[call] = run
+        state.run, state.call, state.weights = run, call, weights
 
 
-def _shapes(positions: Sequence[int], in_shapes: int, in_dims: int) -> Signature:
-    """The shapes of the inputs at these positions."""
-    found = []
-    for i in positions:
-        rank = ctypes.c_int.from_address(in_dims + 4 * i).value
-        start = ctypes.c_uint64.from_address(in_shapes + 8 * i).value
-        found.append(struct.unpack(f"={rank}q", ctypes.string_at(start, 8 * rank)))
-    return tuple(found)
+def _read_call(call: bytes) -> list[tuple[int, TensorType]]:
+    """Address and type of each data input and each output."""
+    words = struct.unpack(f"={len(call) // 8}q", call)
+    found, at = [], 0
+    while at < len(words):
+        address, flag, rank = words[at : at + 3]
+        found.append((address, TensorType(MXNET_DTYPES[flag], words[at + 3 : at + 3 + rank])))
+        at += 3 + rank
+    return found
 
 
-def _weights_key(positions: Sequence[int], pointers: Sequence[int], versions: Sequence[int]) -> tuple[int, ...]:
-    if not positions:
-        return ()
-    if len(positions) == 1:
-        return (pointers[positions[0]], versions[positions[0]])
-    pick = itemgetter(*positions)
-    key: tuple[int, ...] = pick(pointers) + pick(versions)
-    return key
+def _bind(
+    node: Node, model: Model, arrays: Sequence[tuple[int, TensorType]], stream: int
+) -> Callable[[], None]:
+    """A call that reads and writes exactly this memory."""
+    count = len(model.inputs)
+    if node.device == "gpu":
+        return binding.on_gpu(model, arrays[:count], arrays[count:], stream)
+    direct = binding.on_cpu(model, arrays[:count], arrays[count:])
+    return direct if direct is not None else lambda: _run_plain(model, arrays) and None
 
 
-def _current(
-    state: State, shapes: Signature, weights: tuple[int, ...], pointers: Sequence[int],
-    in_shapes: int, in_dims: int, in_types: int,
-) -> Built:  # fmt: skip
+def _run_plain(model: Model, arrays: Sequence[tuple[int, TensorType]]) -> dict[str, Array]:
+    """Run by NumPy arrays and copy the answers to MXNet's memory; the inputs."""
+    inputs = {name: view(address, kind.dtype, kind.shape) for name, (address, kind) in zip(model.inputs, arrays)}
+    targets = arrays[len(inputs) :]
+    for result, (address, kind) in zip(model(**inputs), targets):
+        binding.check_result(result, kind)
+        if result.size:
+            np.copyto(view(address, kind.dtype, kind.shape), result)
+    return inputs
+
+
+def _current(node: Node, signature: Signature, weights: Weights, memory: Memory) -> Built:
     """The engine for these shapes and weights, built anew if the weights are not those it was built from."""
-    node = state.node
+    place, content = weights
+    key = (signature, place)
     with node.lock:
-        arrays = _weight_views(node, pointers, in_shapes, in_dims, in_types)
-        fingerprint = _fingerprint(arrays)
-        built = node.engines.get(shapes)
-        if built is None or built.weights != weights or built.fingerprint != fingerprint:
-            inputs = {node.names[i]: Input(shape, _dtype(in_types, i)) for i, shape in zip(node.data, shapes)}
-            built = _build(node, inputs, {name: np.array(array) for name, array in arrays.items()}, weights, fingerprint)
-            node.engines[shapes] = built
-        state.checked.add(shapes)
+        built = node.engines.pop(key, None)
+        if built is None or built.content != content:
+            built = _build(node, signature, content, memory)
+            while len(node.engines) >= _KEPT:
+                node.engines.pop(next(iter(node.engines)))  # the one used longest ago
+        node.engines[key] = built
         return built
 
 
-def _weight_views(
-    node: Node, pointers: Sequence[int], in_shapes: int, in_dims: int, in_types: int
-) -> dict[str, Array]:
-    shapes = _shapes(node.weights, in_shapes, in_dims)
-    return {
-        node.names[i]: view(pointers[i], _dtype(in_types, i), shape) for i, shape in zip(node.weights, shapes)
-    }
-
-
-def _dtype(in_types: int, position: int) -> np.dtype[Any]:
-    flag = ctypes.c_int.from_address(in_types + 4 * position).value
-    return MXNET_DTYPES[flag]
-
-
-def _fingerprint(arrays: Mapping[str, Array]) -> bytes:
-    parts = []
-    for array in arrays.values():
-        flat = array.reshape(-1)
-        parts.append(flat[:: max(1, flat.size // _SAMPLED)][:_SAMPLED].tobytes())
-    return b"".join(parts)
-
-
-def _build(
-    node: Node, inputs: Mapping[str, Input], parameters: Mapping[str, Array], weights: tuple[int, ...], fingerprint: bytes
-) -> Built:
+def _build(node: Node, signature: Signature, content: int, memory: Memory) -> Built:
     """A new engine; one for int8 or fp8 starts in float32 and collects samples."""
+    data = node.positions(_DATA)
+    inputs = {node.names[i]: Input(kind.shape, kind.dtype) for i, kind in zip(data, signature)}
+    parameters = {node.names[i]: _weight(node, memory, i) for i in node.positions(_WEIGHT, _STATE)}
     precision = node.options["precision"]
     if precision not in ("int8", "fp8"):
-        return Built(_compile(node, inputs, parameters, precision), weights, fingerprint)
-    return Built(_compile(node, inputs, parameters, "fp32"), weights, fingerprint, parameters)
+        return Built(_compile(node, inputs, parameters, precision), content)
+    return Built(_compile(node, inputs, parameters, "fp32"), content, parameters)
+
+
+def _weight(node: Node, memory: Memory, position: int) -> Array:
+    """A copy of a weight, on the host."""
+    kind = memory.type(position)
+    if node.device == "gpu":
+        return binding.read_gpu(memory.pointer(position), kind, memory.stream, node.device_id)
+    return np.array(view(memory.pointer(position), kind.dtype, kind.shape))
 
 
 def _compile(

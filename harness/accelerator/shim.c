@@ -10,11 +10,11 @@
 
 typedef void (*any_fn)(void);
 typedef int64_t (*create_fn)(const char *const *keys, const char *const *values, int count, const char *device,
-                             int device_id, unsigned **shapes, const int *dims, int inputs, const int *types);
+                             int device_id, int inputs, char *roles);
 typedef void (*destroy_fn)(int64_t state);
-typedef int (*forward_fn)(int64_t state, int is_forward, const int64_t **in_shapes, const int *in_dims, void **in_data,
-                          const int *in_types, const size_t *in_versions, int inputs, const int64_t **out_shapes,
-                          const int *out_dims, void **out_data, const int *out_types, int outputs, void *stream);
+typedef int (*forward_fn)(int64_t state, int is_forward, const int64_t *call, int words, uint64_t place,
+                          uint64_t content, const int64_t **in_shapes, const int *in_dims, void **in_data,
+                          const int *in_types, void *stream);
 typedef int (*pass_fn)(const char *graph, const char *const *keys, const char *const *values, int options,
                        const char *const *arg_names, int args, void *const *arg_data, const int64_t *const *arg_shapes,
                        const int *arg_dims, const int *arg_types, const char *const *arg_devices,
@@ -26,17 +26,22 @@ static destroy_fn destroy;
 static forward_fn forward;
 static pass_fn pass;
 
-static char *message; /* of the last failure: MXNet asks for it after a call that returned 0 */
-static char *result;  /* of the last pass */
+/* Of the thread: MXNet asks for them on the thread of the call. */
+static __thread char *message; /* of the last failure: MXNet asks for it after a call that returned 0 */
+static __thread char *result;  /* of the last pass */
 
 /* MXNet takes it for a C++ object and reads the two flags. */
 struct state {
     void *vtable;
     char ignore_warn, created, padding[6];
     int64_t number;
+    uint64_t watched, samples; /* of the weights at the last call */
+    char roles[];              /* of each input */
 };
 
-#define MXTRT_ABI 1
+enum { DATA, WEIGHT, STATE }; /* MXNet counts a write of a STATE (BatchNorm's mean) at each call, so its bytes count */
+
+#define MXTRT_ABI 2
 int mxtrt_abi(void) { return MXTRT_ABI; }
 
 void mxtrt_connect(create_fn c, destroy_fn d, forward_fn f, pass_fn p) {
@@ -72,7 +77,7 @@ void _opCallFree(void *pointer) { free(pointer); }
 
 int _msgSize(void) { return message ? 1 : 0; }
 void _msgGet(int index, const char **text) {
-    static char last[16384];
+    static __thread char last[16384];
     (void)index;
     strncpy(last, message ? message : "", sizeof last - 1);
     free(message);
@@ -104,11 +109,11 @@ void _opRegGet(int index, const char **name, int *is_subgraph, const char ***for
 int _opCallCreateOpState(any_fn mark, const char *const *keys, const char *const *values, int count,
                          const char *device, int device_id, unsigned **shapes, int *dims, int inputs, const int *types,
                          void **made) {
-    struct state *fresh = calloc(1, sizeof *fresh);
-    (void)mark;
+    struct state *fresh = calloc(1, sizeof *fresh + inputs);
+    (void)mark, (void)shapes, (void)dims, (void)types;
     *made = NULL;
     if (!fresh) return 0;
-    fresh->number = create ? create(keys, values, count, device, device_id, shapes, dims, inputs, types) : 0;
+    fresh->number = create ? create(keys, values, count, device, device_id, inputs, fresh->roles) : 0;
     if (!fresh->number) {
         free(fresh);
         return 0;
@@ -125,17 +130,102 @@ int _opCallDestroyOpState(void *made) {
     return 1;
 }
 
+/* A call in numbers: for each data input (or output), its address, type, rank and sizes. */
+static int64_t *describe(int64_t *out, const struct state *self, const int64_t **shapes, const int *dims, void **data,
+                         const int *types, int count) {
+    for (int i = 0; i < count; i++) {
+        if (self && self->roles[i] != DATA) continue;
+        *out++ = (int64_t)(intptr_t)data[i];
+        *out++ = types[i];
+        *out++ = dims[i];
+        for (int axis = 0; axis < dims[i]; axis++) *out++ = shapes[i][axis];
+    }
+    return out;
+}
+
+static size_t words_for(const struct state *self, const int *dims, int count) {
+    size_t words = 0;
+    for (int i = 0; i < count; i++)
+        if (!self || self->roles[i] == DATA) words += 3 + (dims[i] > 0 ? dims[i] : 0);
+    return words;
+}
+
+static uint64_t mix(uint64_t hash, uint64_t word) {
+    hash = (hash ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+    return hash ^ (hash >> 29);
+}
+
+/* Of every `step`-th block of 32 bytes, and of the rest. Four hashes at a time, because a multiplication takes long. */
+static uint64_t mix_bytes(uint64_t hash, const char *bytes, size_t size, size_t step) {
+    uint64_t lanes[4] = {1, 2, 3, 4}, block[4] = {0, 0, 0, 0};
+    size_t i, blocks = size / 32;
+    for (i = 0; i < blocks; i += step) {
+        memcpy(block, bytes + 32 * i, 32);
+        for (int lane = 0; lane < 4; lane++) lanes[lane] = mix(lanes[lane], block[lane]);
+    }
+    memset(block, 0, sizeof block);
+    memcpy(block, bytes + 32 * blocks, size % 32);
+    for (int lane = 0; lane < 4; lane++) hash = mix(mix(hash, lanes[lane]), block[lane]);
+    return hash;
+}
+
+static size_t bytes_of(const int64_t *shape, int rank, int type) {
+    static const size_t sizes[] = {4, 8, 2, 1, 4, 1, 8, 1, 2, 2, 4, 8, 2}; /* mshadow's types, in order */
+    size_t size = type >= 0 && type < 13 ? sizes[type] : 1;
+    for (int axis = 0; axis < rank; axis++) size *= shape[axis] > 0 ? (size_t)shape[axis] : 0;
+    return size;
+}
+
+/* Where the weights are, and what is in them: their versions; the bytes of STATEs; and, when a state is new or
+ * something has changed, samples of all bytes, because another network's array may lie where one was. */
+static void watch(struct state *self, const int64_t **shapes, const int *dims, void **data, const int *types,
+                  const size_t *versions, int count, int on_cpu, uint64_t *place, uint64_t *content) {
+    uint64_t where = 0, what = 1, samples = 0;
+    for (int i = 0; i < count; i++) {
+        if (self->roles[i] == DATA) continue;
+        where = mix(where, (uint64_t)(uintptr_t)data[i]);
+        if (self->roles[i] == WEIGHT || !on_cpu)
+            what = self->roles[i] == WEIGHT ? mix(what, versions[i]) : what;
+        else
+            what = mix_bytes(what, data[i], bytes_of(shapes[i], dims[i], types[i]), 1);
+    }
+    if (on_cpu && self->watched != (where ^ what)) {
+        for (int i = 0; i < count; i++) {
+            size_t size = bytes_of(shapes[i], dims[i], types[i]);
+            if (self->roles[i] == WEIGHT) samples = mix_bytes(samples, data[i], size, size / 4096 + 1);
+        }
+        self->samples = samples;
+        self->watched = where ^ what;
+    }
+    *place = where;
+    *content = mix(what, self->samples);
+}
+
 int _opCallFStatefulCompute(int is_forward, void *made, const int64_t **in_shapes, int *in_dims, void **in_data,
                             int *in_types, size_t *in_versions, const char **in_device, int *in_device_id, int inputs,
                             const int64_t **out_shapes, int *out_dims, void **out_data, int *out_types,
                             size_t *out_versions, const char **out_device, int *out_device_id, int outputs,
                             void *cpu_malloc, void *cpu_alloc, void *gpu_malloc, void *gpu_alloc, void *stream, ...) {
     struct state *self = made;
-    (void)in_device, (void)in_device_id, (void)out_versions, (void)out_device, (void)out_device_id;
+    int on_cpu = !inputs || !in_device || !in_device[0] || strcmp(in_device[0], "gpu");
+    uint64_t place = 0, content = 0;
+    int64_t *call, *end;
+    int done;
+    (void)in_device_id, (void)out_versions, (void)out_device, (void)out_device_id;
     (void)cpu_malloc, (void)cpu_alloc, (void)gpu_malloc, (void)gpu_alloc;
-    if (!forward) return 0; /* the interpreter is shutting down */
-    return forward(self->number, is_forward, in_shapes, in_dims, in_data, in_types, in_versions, inputs, out_shapes,
-                   out_dims, out_data, out_types, outputs, stream);
+    if (!forward) {
+        mxtrt_fail("mxtrt: Python is shutting down");
+        return 0;
+    }
+    call = malloc(sizeof *call * (words_for(self, in_dims, inputs) + words_for(NULL, out_dims, outputs) + 1));
+    if (!call) return 0;
+    end = describe(call, self, in_shapes, in_dims, in_data, in_types, inputs);
+    end = describe(end, NULL, out_shapes, out_dims, out_data, out_types, outputs);
+    if (is_forward) watch(self, in_shapes, in_dims, in_data, in_types, in_versions, inputs, on_cpu, &place, &content);
+    done = forward(self->number, is_forward, call, (int)(end - call), place, content, in_shapes, in_dims, in_data,
+                   in_types, stream);
+    free(call);
+    return done;
 }
 
 /* --- the passes -------------------------------------------------------------------------------------------------- */

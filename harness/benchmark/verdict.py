@@ -22,6 +22,7 @@ MIN_EFFECT = 0.02
 CONFIDENCE = 0.98  # two-sided: 1 % on either side
 _RESAMPLES = 4000
 _DETECTION_POWER = 0.995
+_MOST_RUNS = 200  # nobody does more
 
 
 class Verdict(enum.Enum):
@@ -91,9 +92,15 @@ def decide(
         verdict = Verdict.SAME
     else:
         noise = max(coefficient_of_variation(baseline), coefficient_of_variation(candidate))
-        wanted = runs_needed(noise, 2.5 * min_effect, min_effect)
-        return Decision(Verdict.AMBIGUOUS, ratio, low, high, (f"about {wanted} runs a side would decide",))
+        return Decision(Verdict.AMBIGUOUS, ratio, low, high, (_advice(noise, min_effect),))
     return Decision(verdict, ratio, low, high)
+
+
+def _advice(noise: float, min_effect: float) -> str:
+    wanted = runs_needed(noise, 2.5 * min_effect, min_effect)
+    if wanted <= _MOST_RUNS:
+        return f"about {wanted} runs a side would decide"
+    return f"runs differ by {noise:.0%}: the machine is too busy to tell"
 
 
 def ratio_interval(

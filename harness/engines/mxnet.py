@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -180,7 +180,7 @@ class MXNetSession:
         mx = compat.mxnet()
         self.text, self.input_names, self.constants = str(symbol.tojson()), tuple(input_names), dict(constants)
         self.np_shape, self.name = np_shape, name
-        self._operator = mx.ndarray.CachedOp(symbol)
+        self._operator = _callable(mx, symbol)
         self._constants = {key: _to_mxnet(mx, array) for key, array in constants.items()}
         self._symbol, self._order = symbol, symbol.list_inputs()
         self._places = {n: place for place, n in enumerate(self.input_names) if n not in constants}
@@ -213,6 +213,24 @@ class MXNetSession:
                 if found.get(name):
                     return tuple(found[name])
         raise ModelError(f"the shape of {name!r} does not follow from the others: add it to inputs=")
+
+
+def _callable(mx: Any, symbol: Any) -> Callable[..., Any]:
+    """The symbol as a function of its inputs, in the order of ``list_inputs``."""
+    try:
+        operator: Callable[..., Any] = mx.ndarray.CachedOp(symbol)
+        return operator
+    except mx.MXNetError:  # it wants the gradient of every node, and not every operator has one
+        pass
+    arguments, states = set(symbol.list_arguments()), set(symbol.list_auxiliary_states())
+
+    def run(*arrays: Any) -> Any:
+        known = dict(zip(symbol.list_inputs(), arrays))
+        given = {name: array for name, array in known.items() if name in arguments}
+        aux = {name: array for name, array in known.items() if name in states}
+        return symbol.bind(mx.cpu(), given, aux_states=aux, grad_req="null").forward(is_train=False)
+
+    return run
 
 
 def _to_mxnet(mx: Any, array: Array) -> Any:
