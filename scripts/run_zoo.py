@@ -46,6 +46,7 @@ JUMPING = (
     "_contrib_box_nms", "topk", "argsort", "argmax", "argmin", "sort", "_contrib_MultiBoxDetection", "_contrib_Proposal",
     "_contrib_MultiProposal",
 )  # fmt: skip
+DRAWS = (3, 16)  # perturbations behind the bound; the second where an error exceeds the first
 SMALLEST_PROPOSALS = 16  # instead of 300 or 1000: the heads behind them run once per proposal
 
 Array = npt.NDArray[Any]
@@ -88,10 +89,16 @@ FAMILIES: Sequence[tuple[str, str, Sizes]] = (
     ("mobile_pose", r"^mobile_pose", [((1, 3, 64, 64), {}), ((1, 3, 256, 192), {})]),
     ("c3d", r"^c3d", _videos(16, 112)),
     ("r2plus1d", r"^r2plus1d", _videos(8, 64, 112)),
-    ("p3d", r"^p3d", _videos(8, 64, 112, 224)),
-    ("slowfast", r"^slowfast", _videos(36, 64, 112, 224) + _videos(40, 64) + _videos(64, 64, 224)),
+    ("p3d", r"^p3d", _videos(16, 64, 112, 224)),
+    ("slowfast", r"^slowfast_4x16", _videos(36, 64, 224)),  # frames of the slow and of the fast path
+    ("slowfast", r"^slowfast_8x8", _videos(40, 64, 224)),
+    ("slowfast", r"^slowfast_16x8", _videos(80, 64, 224)),
     ("i3d", r"^i3d", _videos(8, 64) + _videos(16, 64, 112, 224) + _videos(32, 224)),
-    ("monodepth2", r"^monodepth2", [((1, 3, 64, 96), {}), ((1, 3, 192, 640), {}), ((1, 6, 64, 96), {}), ((1, 6, 192, 640), {})]),
+    (
+        "monodepth2",
+        r"^monodepth2",
+        [((1, 3, 64, 96), {}), ((1, 3, 192, 640), {}), ((1, 6, 64, 96), {}), ((1, 6, 192, 640), {})],
+    ),
     ("cifar", r"^cifar", _images(32)),
     ("residual attention", r"^residualattention", _images(64, 224, 448)),
     ("inception", r"^inception|^googlenet", _images(96, 128, 224, 299)),
@@ -263,7 +270,9 @@ def run_mxnet(symbol: Any, arrays: Mapping[str, Array], dtype: str) -> list[Arra
     return [array.asnumpy() for array in bound.forward(is_train=False)]
 
 
-def reference(symbol: Any, arrays: Mapping[str, Array]) -> tuple[str, Callable[[Mapping[str, Array]], list[Array]], list[Array]]:
+def reference(
+    symbol: Any, arrays: Mapping[str, Array]
+) -> tuple[str, Callable[[Mapping[str, Array]], list[Array]], list[Array]]:
     """The type of the reference, the reference as a function of all arrays, and its answer."""
     mx = _prepare()
     exact = in_float64(symbol)
@@ -314,7 +323,11 @@ def without_sorting(symbol: Any) -> tuple[Any, Any, list[str]] | None:
     variables = [i for i, node in enumerate(new) if node["op"] == "null"]
     rest = {"nodes": new, "arg_nodes": variables, "heads": heads, "attrs": graph.get("attrs", {})}
     jumps = {**graph, "heads": [[index, output, 0] for index, output in cut]}
-    return mx.sym.load_json(json.dumps(rest)), mx.sym.load_json(json.dumps(jumps)), [f"sorted{i}" for i in range(len(cut))]
+    return (
+        mx.sym.load_json(json.dumps(rest)),
+        mx.sym.load_json(json.dumps(jumps)),
+        [f"sorted{i}" for i in range(len(cut))],
+    )
 
 
 # --- one network -----------------------------------------------------------------------------------------------------
@@ -382,19 +395,25 @@ def _row(
 def held_to_mxnet(
     symbol: Any, inputs: Mapping[str, Array], params: Mapping[str, Array], model: Any
 ) -> tuple[str, float, str]:
-    """The reference's type, the largest error over its bound under the error model, and what is wrong."""
+    """The reference's type, the largest error over its bound under the error model, and what is wrong.
+
+    The response is the largest of three draws, as everywhere. A network has so many elements that some of them stand
+    still in all three, so an error beyond the bound is looked at again with many more draws.
+    """
     from harness import numerics
 
     arrays = {**params, **inputs}
     kind, answer, exact = reference(symbol, arrays)
-    moved = numerics.response(answer, arrays, exact, "fp32")
+    found = model(**inputs)
     terms = max((int(np.prod(a.shape[1:])) for a in params.values() if a.ndim > 1), default=1)
     worst, message = 0.0, ""
-    names = symbol.list_outputs()
-    for output, found, wanted, bound in zip(names, model(**inputs), exact, moved, strict=True):
-        result = numerics.compare(found, wanted, bound, "fp32", terms)
-        if result.headroom > worst:
-            worst, message = result.headroom, f"{output}: {result.message}" if result.message else ""
+    for draws in DRAWS:
+        moved = numerics.response(answer, arrays, exact, "fp32", draws=draws)
+        results = [numerics.compare(*three, "fp32", terms) for three in zip(found, exact, moved, strict=True)]
+        named = zip(results, symbol.list_outputs(), strict=True)
+        worst, message = max((r.headroom, f"{output}: {r.message}" if r.message else "") for r, output in named)
+        if worst <= 1 or not np.isfinite(worst):
+            break
     return kind, round(float(worst), 4) if np.isfinite(worst) else 1e30, message[:300]
 
 
@@ -419,14 +438,16 @@ def locate(name: str) -> None:
     every = mx.sym.Group([inner[n] for n in names])
     model = _compile(every, params, inputs)
     kind, answer, exact = reference(every, arrays)
-    moved = numerics.response(answer, arrays, exact, "fp32")
+    moved = numerics.response(answer, arrays, exact, "fp32", draws=DRAWS[-1])
     terms = max((int(np.prod(a.shape[1:])) for a in params.values() if a.ndim > 1), default=1)
     print(f"reference: {kind}, {len(names)} tensors")
     count = 0
     for output, found, wanted, bound in zip(names, model(**inputs), exact, moved, strict=True):
         result = numerics.compare(found, wanted, bound, "fp32", terms)
         if not result:
-            node = next((n for n in graph["nodes"] if output.startswith(n["name"] + "_output") or output == n["name"]), {})
+            node = next(
+                (n for n in graph["nodes"] if output.startswith(n["name"] + "_output") or output == n["name"]), {}
+            )
             print(f"{output} ({node.get('op')} {node.get('attrs')}): headroom {result.headroom:.3g}; {result.message}")
             count += 1
             if count == 12:
@@ -489,11 +510,11 @@ def in_turns(names: Sequence[str], rows: Mapping[str, Mapping[str, Any]]) -> lis
         size = rows.get(name, {}).get("parameters") or 1e12 + sum(numbers)
         queues.setdefault(family_of(name)[0], []).append((size, name))
     turns = [
-        (family in LAST, turn, name)
+        (family in LAST, turn, size, name)
         for family, queue in queues.items()
-        for turn, (_, name) in enumerate(sorted(queue))
+        for turn, (size, name) in enumerate(sorted(queue))
     ]
-    return [name for _, _, name in sorted(turns, key=lambda t: t[:2])]
+    return [name for *_, name in sorted(turns)]
 
 
 def smallest(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -531,7 +552,14 @@ def _counts(members: Sequence[Mapping[str, Any]]) -> list[Any]:
     return [len(members), whole, len(compared), agreeing, worst]
 
 
-COLUMNS = ["family", "networks", "one engine, no fallback", "compared with MXNet", "agree", "largest error over its bound"]
+COLUMNS = [
+    "family",
+    "networks",
+    "one engine, no fallback",
+    "compared with MXNet",
+    "agree",
+    "largest error over its bound",
+]
 
 
 def write(rows: Mapping[str, Mapping[str, Any]]) -> None:
@@ -572,8 +600,28 @@ def page(rows: Mapping[str, Mapping[str, Any]]) -> str:
         "## Each network",
         "",
     ]
-    columns = ["network", "status", "nodes", "segments", "fallbacks", "error / bound", "whole", "input", "compiled in s"]
-    keys = ("network", "status", "nodes", "segments", "fallbacks", "headroom", "headroom_whole", "input", "compile_seconds")
+    columns = [
+        "network",
+        "status",
+        "nodes",
+        "segments",
+        "fallbacks",
+        "error / bound",
+        "whole",
+        "input",
+        "compiled in s",
+    ]
+    keys = (
+        "network",
+        "status",
+        "nodes",
+        "segments",
+        "fallbacks",
+        "headroom",
+        "headroom_whole",
+        "input",
+        "compile_seconds",
+    )
     ordered = sorted(traceable, key=lambda row: (row["family"], row["network"]))
     lines += _table(columns, [[_cell(row.get(key, "")) for key in keys] for row in ordered])
     told = [row for row in ordered if row.get("reason") or row["status"] == "differs"]
@@ -581,7 +629,12 @@ def page(rows: Mapping[str, Mapping[str, Any]]) -> str:
     lines += [f"- `{row['network']}`: {row.get('reason') or row.get('difference')}" for row in told] or ["Nothing."]
     built = [row for row in ordered if "builder" in row]
     if built:
-        lines += ["", "## TensorRT-RTX's builder", "", *_table(["network", "says"], [[r["network"], r["builder"]] for r in built])]
+        lines += [
+            "",
+            "## TensorRT-RTX's builder",
+            "",
+            *_table(["network", "says"], [[r["network"], r["builder"]] for r in built]),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -654,7 +707,9 @@ def main() -> int:
     if options.builder:
         work, names = builder, [n for n in smallest(rows) if n in names and (options.again or "builder" not in rows[n])]
     elif not options.again:
-        done = {n for n, row in rows.items() if options.no_compare or row["status"] not in ("lowered", "timeout")}
+        done = {
+            n for n, row in rows.items() if options.no_compare or row["status"] not in ("lowered", "differs", "timeout")
+        }
         names = [name for name in names if name not in done]
     import harness
     import harness.engines.onnxruntime
