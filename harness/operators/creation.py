@@ -165,22 +165,10 @@ def _open_range(cx: Context, a: Attributes, data: Value, axis: int) -> Value:
 @operator("_linspace")
 def linspace(cx: Context, a: Attributes) -> Value:
     """``num`` numbers from ``start`` to ``stop``, which is the last of them where ``endpoint`` is set."""
-    a.ignore("step", "repeat", "infer_range")
-    count, endpoint = _num_and_endpoint(a)
-    if a.stop is None:
-        raise Unsupported("stop is missing")
-    pieces = count - 1 if endpoint else count
+    pieces = a.num - 1 if a.endpoint else a.num
+    a.ignore("stop")  # one number alone is start
     step = (a.stop - a.start) / pieces if pieces > 0 else 0.0
-    return cx.const((a.start + np.arange(count) * step).astype(_dtype(a.dtype)))
-
-
-def _num_and_endpoint(a: Attributes) -> tuple[int, bool]:
-    """Two attributes that MXNet reads, and that its registry does not list for this operator."""
-    try:
-        count = int(a._raw["num"])
-    except (KeyError, ValueError):
-        raise Unsupported(f"num={a._raw.get('num')} is not a number") from None
-    return count, a._raw.get("endpoint", "True").lower() in ("true", "1")
+    return cx.const((a.start + np.arange(a.num) * step).astype(_dtype(a.dtype)))
 
 
 @operator("_npi_logspace")

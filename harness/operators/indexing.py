@@ -473,7 +473,7 @@ def _strides(shape: Sequence[int]) -> list[int]:
 def ravel(cx: Context, a: Attributes, data: Value) -> Value:
     """Coordinates (the first axis) turned into flat positions of an array of this shape, in the data's type."""
     shape = given(a["shape"]) or ()
-    if data.rank < 1 or data.shape[0] != len(shape):
+    if data.rank != 2 or data.shape[0] != len(shape):
         raise Unsupported(f"its data have the shape {data.shape} for coordinates of {len(shape)} axes")
     strides = cx.const(np.array(_strides(shape), np.int64).reshape(-1, *[1] * (data.rank - 1)))
     terms = cx.op("Mul", whole(cx, data), strides, type=TensorType(np.dtype(np.int64), data.shape))
@@ -483,6 +483,8 @@ def ravel(cx: Context, a: Attributes, data: Value) -> Value:
 @operator("_unravel_index")
 def unravel(cx: Context, a: Attributes, data: Value) -> Value:
     """Flat positions turned into coordinates (a new first axis), in the data's type."""
+    if data.rank != 1:
+        raise Unsupported(f"its data have the shape {data.shape}; MXNet writes outside of its output unless it is 1-D")
     shape = given(a["shape"]) or ()
     rest = cx.unsqueeze(whole(cx, data), 0)
     parts: list[Value] = []

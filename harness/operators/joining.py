@@ -46,11 +46,9 @@ def concat(cx: Context, a: Attributes, *data: Value) -> Value:
 @operator("_npi_concatenate")
 def concatenate(cx: Context, a: Attributes, *data: Value) -> Value:
     """Tensors joined along ``axis``; flattened ones where it is None."""
-    a.ignore("dim")
-    text = a._raw.get("axis", "0")  # MXNet reads it, and its registry does not list it
-    if text == "None":
+    if a.axis is None:
         return joined(cx, [flat(cx, x) for x in data], 0)
-    return joined(cx, data, int(text))
+    return joined(cx, data, a.axis)
 
 
 @operator("stack", "_npi_stack")
@@ -107,9 +105,11 @@ def hsplit(cx: Context, a: Attributes, data: Value) -> list[Value]:
     return _split(cx, a, data, 0 if data.rank == 1 else 1)
 
 
-@operator("_npi_dsplit", ignore=("axis",))
+@operator("_npi_dsplit")
 def dsplit(cx: Context, a: Attributes, data: Value) -> list[Value]:
     """Split along the third axis."""
+    if a.axis != 2:
+        raise Unsupported(f"axis={a.axis}: MXNet writes outside of its outputs unless np.dsplit set it to 2")
     return _split(cx, a, data, axis_of(2, data.rank))
 
 

@@ -39,10 +39,27 @@ class Schema:
     variadic: str | None
 
 
+# MXNet's registry lists the attributes of another operator for these; its parser reads and accepts these alone.
+_READ_ATTRIBUTES = {
+    "_npi_concatenate": {"num_args": "int, required", "axis": "int or None, optional, default='0'"},
+    "_linspace": {
+        "start": "double, required",
+        "stop": "double, required",
+        "num": "int, required",
+        "endpoint": "boolean, optional, default=1",
+        "ctx": "string, optional, default=''",
+        "dtype": "{'bfloat16', 'float16', 'float32', 'float64', 'int32', 'int64', 'int8', 'uint8'},"
+        "optional, default='float32'",
+    },
+}
+
+
 @functools.cache
 def schemas() -> dict[str, Schema]:
     """Canonical name -> schema, for all forward operators of MXNet 1.9.1."""
     entries = json.loads(resources.files(__package__).joinpath("schema.json").read_text())
+    for name, attributes in _READ_ATTRIBUTES.items():
+        entries[name] = {**entries[name], "attributes": attributes}
     return {
         name: Schema(
             name,

@@ -31,6 +31,7 @@ SPECS = [
     Spec("_contrib_arange_like", {"start": [DEFAULT, 0, 1.5], "step": [DEFAULT, 1, 0.3, -2], "repeat": [DEFAULT, 1, 2],
                                   "axis": [DEFAULT, None, 0, -1]},
          lambda d, a: {"data": Tensor(d.shape(3), d.pick(("float32", "float64", "int32")), dynamic=(0,))}),
+    Spec("_linspace", {"start": [0, -1.5], "stop": [2, 0.5], "num": [1, 5], "endpoint": [DEFAULT, True, False], "dtype": TYPES}, nothing),
     Spec("_npi_logspace", {"start": [0, -1.5], "stop": [2, 0.5], "num": [1, 5], "endpoint": [DEFAULT, True, False],
                            "base": [DEFAULT, 2.0, 10.0], "dtype": [DEFAULT, "float32", "float64"]}, nothing),
     *[Spec(f"_npi_{name}", {"M": [1, 2, 7], "dtype": [DEFAULT, "float32"]}, nothing)

@@ -132,6 +132,14 @@ def copied(d: Draw, a: Attributes) -> Inputs:
     return {"old": Tensor(old), "index": Tensor(rows.shape, d.pick(("int32", "int64")), values=rows), "new": Tensor((len(rows), *old[1:]))}
 
 
+def flat_places(d: Draw, a: Attributes) -> Inputs:
+    return {"data": keys(d, d.shape(1), 0, 23, dynamic=(0,))}
+
+
+def coordinates(d: Draw, a: Attributes) -> Inputs:
+    return {"data": keys(d, (len(a["shape"]), *d.shape(1)), 0, 3, dynamic=(1,))}
+
+
 def masked(d: Draw, a: Attributes) -> Inputs:
     shape, start = d.shape(3), a["start_axis"]
     rank = d.integer(1, 3 - start)
@@ -182,4 +190,6 @@ SPECS = [
     Spec("_npi_boolean_mask_assign_tensor", {"start_axis": [0, 1]}, mask_values),
     Spec("_npi_delete", {"int_ind": [DEFAULT, 0, 2, -1], "start": [DEFAULT, 0, 1], "stop": [DEFAULT, 2, 3], "step": [DEFAULT, 1, 2],
                          "axis": [DEFAULT, None, 0, 1, -1]}, cube, legal=legal_delete),
+    Spec("_ravel_multi_index", {"shape": [(5,), (4, 6), (4, 4, 4)]}, coordinates),
+    Spec("_unravel_index", {"shape": [(24,), (4, 6), (2, 3, 4), (-1, 3)]}, flat_places),
 ]  # fmt: skip

@@ -50,17 +50,46 @@ def parts(d: Draw, a: Attributes) -> Inputs:
     return {"data": moved(d, tuple(shape), dynamic=() if axis % 3 == 0 else (0,))}
 
 
+def split(axis_default: int | None) -> Build:
+    def build(d: Draw, a: Attributes) -> Inputs:
+        axis = a.get("axis", 1) if axis_default is None else axis_default
+        shape = list(d.shape(3))
+        starts, count = a["indices"], a.get("sections", 0)
+        shape[axis] = count * (1 if a.get("squeeze_axis") else d.integer(1, 2)) if count else max(starts) + 1
+        return {"data": moved(d, tuple(shape), dynamic=() if axis % 3 == 0 else (0,))}
+
+    return build
+
+
+def legal_split(a: Attributes) -> bool:
+    starts, sections = a["indices"], a.get("sections", 0)
+    if bool(starts) == bool(sections):
+        return False
+    return not a.get("squeeze_axis") or not starts or starts == (0, 1, 2)
+
+
+def split_outputs(a: Attributes) -> int:
+    return a.get("sections") or len(a["indices"])
+
+
 def matrices(d: Draw, a: Attributes) -> Inputs:
     a["num_args"] = d.integer(1, 3)
     columns = d.integer(1, 4)
     return {f"x{i}": Tensor((d.integer(1, 4), columns), dynamic=(0,) if i == 0 else ()) for i in range(a["num_args"])}
 
 
+SPLITS = {
+    "indices": [(), (0,), (0, 1), (0, 2, 3), (0, 1, 2)],
+    "axis": [DEFAULT, 0, 1, -1],
+    "squeeze_axis": [DEFAULT, True, False],
+    "sections": [DEFAULT, 0, 1, 2, 3],
+}
+
 SPECS = [
     Spec("Concat", {"dim": [DEFAULT, 0, 1, 2, -1, -3]}, joined("dim")),
     Spec("Concat", {"dim": [0, 1]}, joined("dim", 2, low=0), np_shape=True),
     Spec("_rnn_param_concat", {"dim": [0]}, joined("dim", 1)),
-    Spec("_npi_concatenate", {}, joined("axis", 3, 0), np_shape=True),
+    Spec("_npi_concatenate", {"axis": [DEFAULT, 0, 1, -1, None]}, joined("axis", 3, 0), np_shape=True),
     Spec("stack", {"axis": [DEFAULT, 0, 1, 3, -1, -4]}, equal(3, (0, 1)), also=("_npi_stack",)),
     Spec("_npi_stack", {"axis": [DEFAULT, -1]}, equal((0, 1)), np_shape=True),
     Spec("_npi_vstack", {}, joined(None, (2, 3), 0)),
@@ -73,5 +102,8 @@ SPECS = [
     Spec("_npi_column_stack", {}, equal((0, 3), ()), np_shape=True),
     Spec("SliceChannel", {"num_outputs": [1, 2, 3], "axis": [DEFAULT, 0, 1, 2, -1], "squeeze_axis": [DEFAULT, True, False]},
          parts, outputs=lambda a: a["num_outputs"]),
+    Spec("_split_v2", SPLITS, split(None), legal=legal_split, outputs=split_outputs),
+    Spec("_npi_hsplit", {**SPLITS, "axis": [1]}, split(1), legal=legal_split, outputs=split_outputs),
+    Spec("_npi_dsplit", {**SPLITS, "axis": [2]}, split(2), legal=legal_split, outputs=split_outputs),
     Spec("khatri_rao", {}, matrices),
 ]  # fmt: skip

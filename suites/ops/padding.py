@@ -21,6 +21,17 @@ def np_padded(d: Draw, a: Attributes) -> Inputs:
     return {"data": Tensor(d.shape(rank, 4, 5), d.pick(dtypes), low=-100, high=100)}
 
 
+def cropped(d: Draw, a: Attributes) -> Inputs:
+    a["num_args"] = 1
+    return {"data": Tensor((*d.sizes(2, 1, 3), *d.sizes(2, 5, 7)), dynamic=(0,))}
+
+
+def cropped_like(d: Draw, a: Attributes) -> Inputs:
+    a["num_args"] = 2
+    data = (*d.sizes(2, 1, 3), *d.sizes(2, 5, 7))
+    return {"data": Tensor(data, dynamic=(0,)), "like": Tensor((1, 1, *d.sizes(2, 1, 4)))}
+
+
 def windows(d: Draw, a: Attributes) -> Inputs:
     return {"data": Tensor((*d.sizes(2, 1, 3), *d.sizes(2, 5, 6)), dynamic=(0,))}
 
@@ -42,6 +53,7 @@ GEOMETRY = {
     "pad": [DEFAULT, (0, 0), (1, 0), (1, 2)],
 }
 
+F32 = {"reference_dtype": "float32"}
 SPECS = [
     Spec("Pad", {"mode": ["constant", "edge", "reflect"], "constant_value": [DEFAULT, 1.5, -2.0],
                  "pad_width": [(0, 0, 0, 0, 1, 2, 3, 0), (0, 0, 0, 0, 0, 0, 2, 2), (0, 0, 0, 0, 1, 0, 2, 3, 0, 1), (0,) * 8]}, padded,
@@ -49,6 +61,10 @@ SPECS = [
     Spec("_npi_pad", {"mode": [DEFAULT, "constant", "edge", "reflect", "symmetric", "maximum", "minimum"],
                       "constant_value": [DEFAULT, 1.0, -2.0], "reflect_type": [DEFAULT, "even"],
                       "pad_width": [((1, 2), (0, 3)), ((0, 0), (2, 1)), ((1, 0), (0, 0), (2, 2))]}, np_padded, np_shape=True),
+    Spec("Crop", {"h_w": [(2, 3), (4, 1)], "offset": [DEFAULT, (1, 0), (0, 2)], "center_crop": [DEFAULT, False]}, cropped, **F32),
+    Spec("Crop", {"h_w": [(2, 3), (4, 1)], "center_crop": [True]}, cropped, **F32),
+    Spec("Crop", {"offset": [DEFAULT, (1, 0), (0, 2)], "center_crop": [DEFAULT, False]}, cropped_like, **F32),
+    Spec("Crop", {"center_crop": [True]}, cropped_like, **F32),
     Spec("im2col", GEOMETRY, windows),
     Spec("col2im", {**GEOMETRY, "output_size": [(5, 6), (6, 5)]}, columns, terms=lambda a, i: 6),
 ]  # fmt: skip

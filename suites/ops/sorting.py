@@ -26,6 +26,10 @@ def ranked(*dtypes: str):
     return build
 
 
+def binned(d: Draw, a: Attributes) -> Inputs:
+    return {"data": Tensor(d.shape((1, 3)), d.pick(("float32", "float64")), low=-1, high=2.5, avoid=(0, 0.25, 0.5, 1, 2), dynamic=(0,))}
+
+
 def edges(d: Draw, a: Attributes) -> Inputs:
     dtype = d.pick(("int32", "int64"))
     return {"data": Tensor(d.shape((1, 3)), dtype, low=-2, high=8), "bins": Tensor((4,), dtype, values=np.array([-1, 2, 3, 7]))}
@@ -41,5 +45,6 @@ SPECS = [
          ranked("float32", "float64", "int32", "int64", "int8", "uint8")),
     Spec("argsort", {"axis": [DEFAULT, 0, 1, -1, None], "is_ascend": [DEFAULT, True, False], "dtype": [DEFAULT, *KEYS]},
          ranked("float32", "float64", "int32", "int64", "int8", "uint8")),
+    Spec("_histogram", {"bin_cnt": [1, 4], "range": [(0, 1), (-0.5, 2.0)]}, binned, outputs=2),
     Spec("_histogram", {}, edges, outputs=2),
 ]  # fmt: skip
