@@ -76,8 +76,8 @@ def by_loadgen(request: dict[str, Any], call: Callable[[], Any]) -> dict[str, An
     settings.single_stream_expected_latency_ns = max(int(latency * 0.5e9), 1)
     settings.multi_stream_expected_latency_ns = max(int(latency * 0.5e9 * _STREAMS), 1)
     settings.multi_stream_samples_per_query = _STREAMS
-    settings.server_target_qps = request["target_qps"] or 0.3 / latency
-    settings.server_target_latency_ns = max(_SERVER_LIMIT_NS, int(latency * 20e9))
+    settings.server_target_qps = request["target_qps"] or min(0.1 / latency, 500)
+    settings.server_target_latency_ns = max(_SERVER_LIMIT_NS, int(latency * 50e9))
     settings.offline_expected_qps = 1 / latency
     logs = lg.LogSettings()
     logs.log_output.outdir = request["logs"]

@@ -2,7 +2,7 @@
 
     single_stream   one query after the other; the 90th percentile of the latency
     multi_stream    queries of 8 samples; the 99th percentile of a query          (needs mlcommons-loadgen)
-    server          queries arrive at random (Poisson); is the 99th percentile within 15 ms, or ``target``?   (the same)
+    server          queries arrive at random (Poisson); is the 99th percentile within 15 ms, or 50 times a query where that is more?   (the same)
     offline         everything at once; samples per second
 
 These are LoadGen's scenarios under its default rules for tests, not MLPerf results, and must not be called so. LoadGen
