@@ -36,6 +36,8 @@ app = typer.Typer(
 )
 cache = typer.Typer(name="cache", help="The cache of built plans.", no_args_is_help=True)
 app.add_typer(cache)
+exports = typer.Typer(name="export", help="A saved model in the form that a server takes.", no_args_is_help=True)
+app.add_typer(exports)
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="path/prefix of prefix-symbol.json, a symbol.json, or a saved model's folder")
@@ -339,6 +341,20 @@ def cache_prune(
     limit = int(megabytes * 1e6) if megabytes is not None else None
     removed = [_describe_plan(entry) for entry in prune(cache_dir, seconds, limit)]
     _show_table(f"{len(removed)} plans removed", ("key", "size", "last_used"), removed, as_json)
+
+
+@exports.command("triton")
+def export_triton(
+    artifacts: Annotated[list[str], typer.Argument(metavar="DIR...", help="saved models: versions 1, 2, ... of one model")],
+    repository: Annotated[Path, typer.Option("--repository", help="folder of the model repository")],
+    name: Annotated[str | None, typer.Option("--name", help="of the model there (default: the first folder's)")] = None,
+    instances: Annotated[int, typer.Option("--instances", min=1, help="executions under way at once on each GPU")] = 1,
+    queue_delay: Annotated[int, typer.Option("--queue-delay", min=0, help="microseconds a request may wait for others")] = 100,
+    onnx: Annotated[bool, typer.Option("--onnx", help="ONNX where there is a TensorRT plan")] = False,
+) -> None:
+    """Write an entry of a Triton model repository: the model, config.pbtxt, warm-up samples, a README."""
+    export = _part("harness.serving.triton", "export", "the export to Triton")
+    print(export(artifacts, repository, name, instances, queue_delay, onnx))
 
 
 # --- parts with a command line of their own --------------------------------------------------------------------------

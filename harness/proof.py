@@ -131,7 +131,6 @@ class Reference:
         self._order = self._symbol.list_inputs()
         self._operator = mx.ndarray.CachedOp(self._symbol)
         self.params = {name: np.asarray(array) for name, array in params.items() if name in self._order}
-        self.params |= self._unvalued({**self.params, **sample})
         self.terms = max((math.prod(a.shape[1:]) for a in self.params.values() if a.ndim > 1), default=1)
         self.dtype = self._widest({**self.params, **sample})
 
@@ -166,8 +165,9 @@ class Reference:
         try:
             with mx.util.np_shape(self._np_shape):
                 given = []
+                filled = {**arrays, **self._unvalued(arrays)}
                 for name in self._order:
-                    array = arrays[name]
+                    array = filled[name]
                     kind = dtype if array.dtype.kind == "f" else array.dtype
                     given.append(mx.nd.array(array.astype(kind), dtype=kind))
                 found = self._operator(*given)

@@ -190,6 +190,8 @@ class PlanCache:
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
+        if "://" in str(folder):
+            raise CacheError(f"cache_dir: {folder} is a store's address; here the path of a folder is needed")
         self.folder = (Path(folder) if folder is not None else default_folder()) / "plans"
         for part in (self.folder, *self.folder.parents):
             if part.exists():

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import BuildError, EngineMissing, OptionError
 from ...operators.context import Fragment
-from .. import capability, memory, plan_cache
+from .. import capability, memory, plan_cache, shared_cache
 from ..base import BuildRequest, Session
 from . import build as building
 from . import library as libraries
@@ -110,7 +110,7 @@ class TensorRTEngine:
         cuda = self.cuda if ordinal == self.cuda.device.ordinal else libraries.open_device(ordinal)
         cuda.use()
         self.library.register_plugins(request.model)
-        cache = plan_cache.PlanCache(request.cache_dir)
+        cache = shared_cache.open_cache(request.cache_dir)
         further, unknown = (opts.value_of(request.options, name) for name in ("profiles", "unknown_sizes"))
         profiles = make_profiles(request.model, request.profile, further, unknown)
         timing = self._timing_path(request.options, cuda, cache)

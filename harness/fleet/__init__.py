@@ -1,0 +1,40 @@
+"""Past one machine: the suites over a Ray cluster, and offline inference over a saved artifact.
+
+Ray distributes and retries, pytest collects and judges; this package only passes cells from the one to the other.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+from ..errors import EngineMissing
+
+
+def import_ray() -> Any:
+    """Ray, told to bear with nodes that come and go.
+
+    Raises:
+        EngineMissing: Ray is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise EngineMissing(f"Ray cannot be imported ({error}); pip install 'mxtrt[ray]'") from None
+
+
+def sweep(arguments: list[str]) -> int:
+    """The command ``mxtrt sweep``; the exit code: 0 if nothing failed, 1 if a cell did."""
+    from .cluster import sweep as run
+    from .command import parse, show
+
+    options = parse(arguments)
+    report = run(**vars(options), progress=lambda text: print(text, file=sys.stderr))
+    show(report)
+    return 0 if report.ok else 1
+
+
+__all__ = ["import_ray", "sweep"]

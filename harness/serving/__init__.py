@@ -1,0 +1,1 @@
+"""Online serving: a saved artifact becomes an entry of a Triton model repository."""
