@@ -142,8 +142,9 @@ def networks() -> list[str]:
 
 
 def _prepare() -> Any:
-    """MXNet, imported so that GluonCV can be; without the fusions that it would choose by itself."""
+    """MXNet, imported so that GluonCV can be; with its own kernels (set MXNET_MKLDNN_ENABLED=1 for INT8)."""
     os.environ.setdefault("MXNET_SUBGRAPH_BACKEND", "NONE")
+    os.environ.setdefault("MXNET_MKLDNN_ENABLED", "0")
     from harness.frontend.compat import mxnet
 
     return mxnet()

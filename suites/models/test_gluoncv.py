@@ -1,0 +1,86 @@
+"""GluonCV's zoo: a fixed small subset, held to MXNet; ``python scripts/run_zoo.py`` does the same with all of it.
+
+Each family has one small network here. ``docs/networks.md`` is what the stored results say.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from scripts import run_zoo
+
+QUICK = (
+    "cifar_resnet20_v1",
+    "mobilenetv3_small",
+    "shufflenet_v1",
+    "ssd_300_mobilenet0.25_voc",
+    "yolo3_mobilenet0.25_voc",
+    "center_net_resnet18_v1b_voc",
+    "simple_pose_resnet18_v1b",
+    "mobile_pose_mobilenetv3_small",
+    "monodepth2_resnet18_posenet_kitti_mono_640x192",
+)
+SLOW = (
+    "fcn_resnet50_voc",
+    "psp_resnet50_ade",
+    "deeplab_resnet50_citys",
+    "icnet_resnet50_citys",
+    "danet_resnet50_citys",
+    "faster_rcnn_resnet50_v1b_voc",
+    "mask_rcnn_fpn_resnet18_v1b_coco",
+    "center_net_resnet18_v1b_dcnv2_voc",
+    "alpha_pose_resnet101_v1b_coco",
+    "i3d_inceptionv1_kinetics400",
+    "r2plus1d_resnet18_kinetics400",
+    "slowfast_4x16_resnet50_kinetics400",
+    "hrnet_w18_small_v1_s",
+    "nasnet_4_1056",
+)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gluoncv") is None, reason="needs GluonCV: pip install 'mxtrt[zoo]'")
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def test_network(name: str) -> None:
+    row = run_zoo.comparison(name)
+    assert (row["segments"], row["fallbacks"]) == (1, 0), row["reason"]
+    assert row["headroom"] <= 1, row["difference"]
+
+
+def test_page() -> None:
+    """docs/networks.md is generated from the stored results."""
+    rows = run_zoo.read()
+    assert rows, "reports/zoo.json holds no network; python scripts/run_zoo.py"
+    assert run_zoo.PAGE.read_text("utf-8") == run_zoo.page(rows)
+
+
+def test_cut_at_sorting() -> None:
+    """The outputs of sorting nodes become inputs; what goes into them and the rest stay outputs."""
+    mx = run_zoo._prepare()
+    scores = mx.sym.exp(mx.sym.var("data"), name="scores")
+    both = mx.sym.topk(scores, k=2, ret_typ="both", name="best")
+    symbol = both[0] + mx.sym.sum(both[1])
+    found = run_zoo.without_sorting(symbol)
+    assert found is not None
+    rest, jumps, names = found
+    assert rest.list_arguments() == ["data", *names]
+    assert rest.list_outputs()[0] == "scores_output"
+    assert len(rest.list_outputs()) == 2
+    assert jumps.list_outputs() == ["best_output0", "best_output1"]
+    assert run_zoo.without_sorting(scores) is None
+
+
+def test_a_small_fault_is_seen() -> None:
+    """A weight that is off by a hundredth of a percent is a different network."""
+    mx = run_zoo._prepare()
+    data = mx.sym.var("data")
+    symbol = mx.sym.Convolution(mx.sym.relu(data), kernel=(3, 3), num_filter=8, no_bias=True, name="conv")
+    rng = np.random.default_rng(3)
+    params = {"conv_weight": rng.standard_normal((8, 4, 3, 3)).astype(np.float32)}
+    inputs = {"data": rng.standard_normal((1, 4, 9, 9)).astype(np.float32)}
+    right = run_zoo._compile(symbol, params, inputs)
+    assert run_zoo.held_to_mxnet(symbol, inputs, params, right)[1] <= 1
+    wrong = run_zoo._compile(symbol, {"conv_weight": params["conv_weight"] * np.float32(1.0001)}, inputs)
+    assert run_zoo.held_to_mxnet(symbol, inputs, params, wrong)[1] > 1
