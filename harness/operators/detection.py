@@ -408,11 +408,13 @@ def multibox_prior(cx: Context, a: Attributes, data: Value) -> Value:
         raise Unsupported(f"steps={a.steps}, offsets={a.offsets}: each needs two numbers")
     if a.steps[0] * a.steps[1] < 0 or not sizes or not ratios:
         raise Unsupported(f"MXNet defines no anchors for steps={a.steps}, sizes={sizes}, ratios={ratios}")
-    steps = [step if step > 0 else 1 / size for step, size in zip(a.steps, (height, width))]
-    y = (np.arange(height) + a.offsets[0]) * steps[0]
-    x = (np.arange(width) + a.offsets[1]) * steps[1]
-    shapes = [(size, math.sqrt(ratios[0])) for size in sizes] + [(sizes[0], math.sqrt(ratio)) for ratio in ratios[1:]]
-    half = np.array([(size * height / width * root / 2, size / root / 2) for size, root in shapes])
+    single = np.float32  # MXNet's arithmetic, in its order: a corner is the small difference of larger numbers
+    steps = [single(step) if step > 0 else single(1) / single(size) for step, size in zip(a.steps, (height, width))]
+    y = (np.arange(height, dtype=single) + single(a.offsets[0])) * steps[0]
+    x = (np.arange(width, dtype=single) + single(a.offsets[1])) * steps[1]
+    shapes = [(size, ratios[0]) for size in sizes] + [(sizes[0], ratio) for ratio in ratios[1:]]
+    pairs = [(single(size), np.sqrt(single(ratio))) for size, ratio in shapes]
+    half = np.array([(s * single(height) / single(width) * root / 2, s / root / 2) for s, root in pairs], single)
     centers = np.stack([*np.meshgrid(x, y)], axis=-1)[:, :, None]
     anchors = np.concatenate([centers - half, centers + half], axis=-1).reshape(1, -1, 4)
     return cx.const((np.clip(anchors, 0, 1) if a.clip else anchors).astype(data.dtype))

@@ -534,14 +534,12 @@ def multi_all_finite(cx: Context, a: Attributes, *data: Value) -> Value:
 
 @operator("_contrib_allclose")
 def allclose(cx: Context, a: Attributes, x: Value, y: Value) -> Value:
-    """1 without axes if |x - y| <= atol + rtol |y| everywhere, else 0. uint8."""
+    """1 without axes if |x - y| <= atol + rtol |y| everywhere (true of any x and an infinite y), else 0. uint8."""
     if not is_float(x) or x.dtype != y.dtype:
         raise Unsupported(f"inputs of {x.dtype} and {y.dtype}; cast both to float32")
     gap = typed(cx, "Abs", pair(cx, "Sub", x, y))
     limit = pair(cx, "Add", like(cx, a.atol, y), pair(cx, "Mul", typed(cx, "Abs", y), like(cx, a.rtol, y)))
     close = pair(cx, "Or", compare(cx, "Equal", x, y), compare(cx, "LessOrEqual", gap, limit))
-    infinite = pair(cx, "And", pair(cx, "Or", isinf(cx, x), isinf(cx, y)), compare(cx, "NotEqual", x, y))
-    close = pair(cx, "And", close, negated(cx, infinite))
     if a.equal_nan:
         close = pair(cx, "Or", close, pair(cx, "And", isnan(cx, x), isnan(cx, y)))
     kind = TensorType(np.dtype(np.float32), ())

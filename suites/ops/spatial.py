@@ -45,6 +45,7 @@ def deformable(d: Draw, a: Attributes) -> Inputs:
     kernel = a["kernel"]
     stride, dilate, pad = (a.get(name, (v, v)) for name, v in (("stride", 1), ("dilate", 1), ("pad", 0)))
     channels, filters = group * parts * d.integer(1, 2), group * d.integer(1, 2)
+    filters *= parts if "masked" in a else 1  # MXNet asks for it
     a["num_filter"] = filters
     sizes = tuple((k - 1) * s + d.integer(1, 4) for k, s in zip(kernel, dilate))
     out = tuple((s + 2 * p - e * (k - 1) - 1) // t + 1 for s, p, e, k, t in zip(sizes, pad, dilate, kernel, stride))
