@@ -77,6 +77,8 @@ KEYWORDS: list[dict[str, Any]] = [
     {"precision": 16}, {"precision": ["fp32"]}, {"fallback": "none"}, {"fallback": None}, {"min_segment_size": 0},
     {"min_segment_size": "2"}, {"min_segment_size": 1.5}, {"min_segment_size": True}, {"nosuch": 1}, {"threads": 0},
     {"threads": "2"}, {"optimization": "most"}, {"optimization": []}, {"precision": "int8"}, {"precision": "int8", "calibration": 3},
+    {"precision": "int8", "calibration": []}, {"precision": "int8", "calibration": [{}]},
+    {"precision": "int8", "calibration": [{"data": "x"}]}, {"precision": "int8", "calibration": [3]},
     {"calibrator": "x"}, {"cache_dir": 3, "engine": "tensorrt"}, {"profile_to": 3},
 ]  # fmt: skip
 

@@ -1,0 +1,361 @@
+"""What the compiler costs and what it brings, each figure against its bar; writes reports/spine.json.
+
+    python -m scripts.bench_spine [--row NAME ...] [--out reports/spine.json]
+
+Each row is measured in a process of its own. With --row only these rows are measured, and the others of the stored
+result are kept. Ends with 1 if a bar is missed. Figures of time want a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+LIMIT = 900  # seconds a row
+COLUMNS = ["what", "measured", "bar", "met"]
+Row = dict[str, Any]
+
+
+def row(what: str, value: float, bar: float, unit: str, at_least: bool = False, **more: Any) -> Row:
+    """One line of the table; ``value`` is held to ``bar`` from above, or from below with ``at_least``."""
+    met = value >= bar if at_least else value <= bar
+    return {"what": what, "value": value, "bar": bar, "unit": unit, "at_least": at_least, "met": bool(met), **more}
+
+
+# --- speed -----------------------------------------------------------------------------------------------------------
+
+
+def _speed(name: str, bar: float) -> Row:
+    from scripts.bench_zoo import measure
+
+    found = measure(name, rounds=12, threads=2, engine="onnxruntime", batch=1)
+    what = f"{name}, batch 1, two cores: MXNet's time over ours"
+    return row(what, found["ratio"], bar, "x", at_least=True, interval=[found["low"], found["high"]], details=found)
+
+
+def _overhead(model: Any, arrays: dict[str, Any], rounds: int, calls: int) -> tuple[float, float]:
+    """Seconds of a call of the model beyond ONNX Runtime's own, and the seconds of that: medians over rounds in turns."""
+    (step,) = model._program.steps
+    session = step.session.session
+    names = [item.name for item in session.get_outputs()]
+    sides: dict[str, Callable[[], Any]] = {"bare": lambda: session.run(names, arrays), "model": lambda: model(**arrays)}
+    taken: dict[str, list[float]] = {side: [] for side in sides}
+    for number in range(rounds):
+        for side in list(sides)[:: 1 if number % 2 else -1]:
+            call = sides[side]
+            call()
+            start = time.perf_counter()
+            for _ in range(calls):
+                call()
+            taken[side].append((time.perf_counter() - start) / calls)
+    differences = [ours - bare for ours, bare in zip(taken["model"], taken["bare"])]
+    return statistics.median(differences), statistics.median(taken["bare"])
+
+
+def overhead_one_node() -> Row:
+    """``model(data=x)`` over a bare call of the same session, for a graph of one node."""
+    import numpy as np
+
+    import harness
+    from harness.frontend.compat import mxnet
+
+    symbol = mxnet().sym.relu(mxnet().sym.var("data"))
+    model = harness.compile(symbol, {}, {"data": (1, 8)}, engine="onnxruntime", fallback="error", threads=1)
+    more, bare = _overhead(model, {"data": np.ones((1, 8), np.float32)}, 40, 500)
+    return row("a call of a one-node graph beyond ONNX Runtime's own", more * 1e6, 30, "us", bare=bare * 1e6)
+
+
+def overhead_resnet50() -> Row:
+    """The same for ResNet-50, as a share."""
+    import numpy as np
+
+    import harness
+
+    block = _gluon("resnet50_v1")
+    model = harness.compile(block, inputs={"data": (1, 3, 224, 224)}, engine="onnxruntime", fallback="error", threads=2)
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 3, 224, 224)).astype(np.float32)
+    more, bare = _overhead(model, {"data": x}, 30, 3)
+    return row("a call of ResNet-50 beyond ONNX Runtime's own", 100 * more / bare, 3, "%", bare=bare * 1e3)
+
+
+def _gluon(name: str) -> Any:
+    from harness.frontend.compat import mxnet
+
+    mx = mxnet()
+    block = mx.gluon.model_zoo.vision.get_model(name)
+    block.initialize()
+    block.hybridize()
+    block(mx.nd.zeros((1, 3, 224, 224))).wait_to_read()
+    return block
+
+
+# --- conversion ------------------------------------------------------------------------------------------------------
+
+
+def _in_new_process(code: str, *arguments: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=_environment(),
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr.strip()[-2000:])
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+_CONVERT = """
+import json, sys, time
+start = time.perf_counter()
+import harness
+from harness import compiler
+from harness.frontend.mxnet import read_model
+from harness.inputs import read_inputs
+from harness.lowering import assemble
+graph, params = read_model(sys.argv[1], None, [])
+specs = read_inputs({"data": eval(sys.argv[2])})
+def convert():
+    lowered = compiler._lower(graph, params, specs, None, "error")
+    parts = compiler._cut(lowered, "onnxruntime", "error", 1)
+    fragments = [node.fragment for node in lowered.nodes.values() if node.fragment]
+    assemble("model", fragments, list(compiler._input_values(specs).values()), [("output", lowered.outputs[0])])
+    return len(parts)
+parts = convert()
+first = time.perf_counter() - start
+again = []
+for _ in range(3):
+    begin = time.perf_counter()
+    convert()
+    again.append(time.perf_counter() - begin)
+print(json.dumps({"first": first, "again": min(again), "parts": parts, "nodes": len(graph.nodes)}))
+"""
+
+
+def conversion_resnet152() -> Row:
+    """Files to typed ONNX in a new process: imports, reading, lowering, cutting, assembling; everything but the engine."""
+    with tempfile.TemporaryDirectory() as folder:
+        _gluon("resnet152_v1").export(f"{folder}/net")
+        found = [_in_new_process(_CONVERT, f"{folder}/net", "(1, 3, 224, 224)") for _ in range(5)]
+    seconds = statistics.median(item["first"] for item in found)
+    warm = statistics.median(item["again"] for item in found)
+    return row(
+        "conversion of ResNet-152, imports included", seconds, 1.5, "s", without_imports=warm, parts=found[0]["parts"]
+    )
+
+
+SIZES = (1_250, 2_500, 5_000, 10_000, 20_000)
+
+
+def conversion_linear() -> Row:
+    """Seconds for chains of up to 20,000 nodes: time per node of the longest over that of a quarter of it; a chart."""
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = [_chain(Path(folder), count)["again"] for count in SIZES]
+    growth = (seconds[-1] / SIZES[-1]) / (seconds[2] / SIZES[2])
+    slope = float(np.polyfit(np.log(SIZES), np.log(seconds), 1)[0])
+    chart = _chart(seconds)
+    return row(
+        "time per node with 20,000 nodes over that with 5,000", growth, 1.5, "x",
+        seconds=dict(zip(map(str, SIZES), seconds)), slope=slope, chart=chart,
+    )  # fmt: skip
+
+
+def _chain(folder: Path, count: int) -> dict[str, Any]:
+    """Blocks of a residual network: scale by a parameter, relu, add what was there two nodes before."""
+    nodes: list[dict[str, Any]] = [{"op": "null", "name": "data", "inputs": []}]
+    nodes += [{"op": "null", "name": "scale", "inputs": []}]
+    last, skip = 0, 0
+    for number in range(count):
+        kind = ("broadcast_mul", "Activation", "elemwise_add")[number % 3]
+        inputs = {"broadcast_mul": [last, 1], "Activation": [last], "elemwise_add": [last, skip]}[kind]
+        node: dict[str, Any] = {"op": kind, "name": f"n{number}", "inputs": [[i, 0, 0] for i in inputs]}
+        if kind == "Activation":
+            node["attrs"] = {"act_type": "relu"}
+        nodes.append(node)
+        last = len(nodes) - 1
+        skip = last if kind == "elemwise_add" else skip
+    document = {
+        "nodes": nodes,
+        "arg_nodes": [0, 1],
+        "heads": [[last, 0, 0]],
+        "attrs": {"mxnet_version": ["int", 10901]},
+    }
+    (folder / f"c{count}-symbol.json").write_text(json.dumps(document))
+    _write_scale(folder / f"c{count}-0000.params")
+    return _in_new_process(_CONVERT, str(folder / f"c{count}"), "(2, 8)")
+
+
+def _write_scale(path: Path) -> None:
+    from harness.frontend.compat import mxnet
+
+    mx = mxnet()
+    mx.nd.save(str(path), {"arg:scale": mx.nd.ones((1, 8))})
+
+
+def _chart(seconds: list[float]) -> str:
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    axes.plot(SIZES, seconds, "o-", label="measured")
+    axes.plot(SIZES, [seconds[-1] * size / SIZES[-1] for size in SIZES], "--", color="grey", label="linear")
+    axes.set(xlabel="nodes", ylabel="seconds", title="Conversion to typed ONNX", xlim=(0, None), ylim=(0, None))
+    axes.legend()
+    path = ROOT / "reports" / "conversion.svg"
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    return "reports/conversion.svg"
+
+
+# --- memory and imports ----------------------------------------------------------------------------------------------
+
+_MEMORY = """
+import json, resource, sys, threading, time
+import harness
+import harness.compiler, harness.engines.onnxruntime, onnx, onnxruntime, onnx_ir
+harness.operators()
+def resident(field):
+    for line in open("/proc/self/status"):
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+before = resident("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")  # the peak starts again from here
+import numpy as np
+model = harness.compile(sys.argv[1], inputs={"data": (1, 3, 224, 224)}, engine="onnxruntime", fallback="error", threads=2)
+compiled = resident("VmHWM")
+model(data=np.zeros((1, 3, 224, 224), np.float32))
+print(json.dumps({"before": before, "compiled": compiled, "peak": resident("VmHWM"), "after": resident("VmRSS")}))
+"""
+
+
+def memory_vgg16() -> Row:
+    """The most memory that compiling VGG-16 from its files and one call take beyond the imports, over its weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        _gluon("vgg16").export(f"{folder}/net")
+        weights = Path(folder, "net-0000.params").stat().st_size
+        found = _in_new_process(_MEMORY, f"{folder}/net")
+    ratio = (found["peak"] - found["before"]) / weights
+    return row("peak memory of VGG-16 above imports, over its weights", ratio, 1.5, "x", weights=weights, **found)
+
+
+def import_time() -> Row:
+    """``import harness`` beyond ``pass``, medians of new processes in turns; and that it imports nothing heavy."""
+    code = "import harness, sys; bad = {'mxnet', 'onnxruntime', 'tensorrt', 'pycuda'} & set(sys.modules); sys.exit(len(bad))"
+    taken: dict[str, list[float]] = {"pass": [], code: []}
+    for _ in range(15):
+        for text, times in taken.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", text], cwd=ROOT, env=_environment(), check=True)
+            times.append(time.perf_counter() - start)
+    more = statistics.median(taken[code]) - statistics.median(taken["pass"])
+    return row("import harness, beyond python -c pass", more, 0.3, "s")
+
+
+def fuzz() -> Row:
+    """Mutated files and operators that end in anything but an answer or a HarnessError."""
+    from suites.meta.test_bad_input import BATCHES
+
+    ended, bad = 0, []
+    for kind, (batches, size) in BATCHES.items():
+        command = [sys.executable, "-m", "suites.meta.bad_input", kind, "0", str(batches * size)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=_environment(), check=False)
+        lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        bad += [line for line in lines if "error" in line]
+        if done.returncode:
+            bad.append({"kind": kind, "error": f"the process ended with {done.returncode}"})
+        ended += sum(sum(line["tally"].values()) for line in lines if "tally" in line)
+    what = f"mutated files and nodes of {ended} that end in anything but an answer or a HarnessError"
+    return row(what, len(bad), 0, "", cases=ended, bad=bad[:20])
+
+
+def _environment() -> dict[str, str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for name in ("MXNET_MKLDNN_ENABLED", "MXNET_SUBGRAPH_BACKEND"):
+        environment.pop(name, None)
+    return environment
+
+
+ROWS: dict[str, Callable[[], Row]] = {
+    "speed-resnet50": lambda: _speed("resnet50_v1", 1.3),
+    "speed-vgg16": lambda: _speed("vgg16", 1.0),
+    "speed-mobilenet": lambda: _speed("mobilenetv2_1.0", 1.1),
+    "overhead-one-node": overhead_one_node,
+    "overhead-resnet50": overhead_resnet50,
+    "conversion-resnet152": conversion_resnet152,
+    "conversion-linear": conversion_linear,
+    "memory-vgg16": memory_vgg16,
+    "import": import_time,
+    "fuzz": fuzz,
+}
+
+
+def _measured(name: str) -> Row:
+    command = [sys.executable, "-m", "scripts.bench_spine", "--one", name]
+    environment = {**_environment(), "OMP_NUM_THREADS": "2"}
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=LIMIT, check=False
+        )
+        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+        problem = "" if not done.returncode and lines else done.stderr.strip()[-500:]
+    except subprocess.TimeoutExpired:
+        lines, problem = [], f"not done after {LIMIT} s"
+    return {"what": name, "met": False, "error": problem} if problem else json.loads(lines[-1])
+
+
+def _cells(found: Row) -> list[str]:
+    if "error" in found:
+        return [found["what"], found["error"].splitlines()[-1], "", "no"]
+    value, bar = (f"{found[key]:.3g} {found['unit']}".strip() for key in ("value", "bar"))
+    return [
+        found["what"],
+        value,
+        f"{'at least' if found['at_least'] else 'at most'} {bar}",
+        "yes" if found["met"] else "no",
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--row", action="append", choices=list(ROWS), help="only this row (may be given again)")
+    parser.add_argument("--out", type=Path, default=ROOT / "reports" / "spine.json")
+    parser.add_argument("--one", choices=list(ROWS), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(ROWS[arguments.one]()))
+        return 0
+    stored = json.loads(arguments.out.read_text())["results"] if arguments.out.is_file() else {}
+    for name in arguments.row or ROWS:
+        stored[name] = _measured(name)
+        print(f"{name}: {' | '.join(_cells(stored[name]))}", flush=True)
+        known = {key: stored[key] for key in ROWS if key in stored}
+        document = {
+            "command": "python -m scripts.bench_spine",
+            "cores": os.cpu_count(),
+            "columns": COLUMNS,
+            "rows": [_cells(item) for item in known.values()],
+            "results": known,
+        }
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps(document, indent=1) + "\n")
+    return 0 if all(stored[name]["met"] for name in arguments.row or ROWS) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
