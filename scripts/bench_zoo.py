@@ -67,7 +67,7 @@ def interleaved(calls: dict[str, Any], rounds: int) -> dict[str, list[float]]:
     taken: dict[str, list[float]] = {side: [] for side in SIDES}
     for number in range(rounds):
         for side in SIDES if number % 2 == 0 else SIDES[::-1]:
-            time.sleep(0.01)  # the other side's threads stop spinning
+            time.sleep(0.02)  # the other side's threads stop spinning
             calls[side]()  # and this side's wake up
             times = []
             for _ in range(2):

@@ -79,11 +79,11 @@ class Content:
     @property
     def verdict(self) -> str:
         """In a sentence: what is wrong, or what is known to be right."""
-        wrong = [f"{count} tests fail" for count in [self.outcomes["failed"]] if count]
+        wrong = [f"failing tests: {count}" for count in [self.outcomes["failed"]] if count]
         statuses = Counter(str(row.get("status")) for row in self.networks)
-        wrong += [f"{count} networks: {status}" for status, count in statuses.items() if status != "right"]
+        wrong += [f"networks {status}: {count}" for status, count in statuses.items() if status != "right"]
         cells = Counter(str(cell.get("status")) for row in self.gpu_networks for cell in row.get("cells", {}).values())
-        wrong += [f"{count} GPU cells: {status}" for status, count in cells.items() if status != "ok"]
+        wrong += [f"networks on a GPU {status}: {count}" for status, count in cells.items() if status != "ok"]
         if wrong:
             return "Not everything is right: " + ", ".join(wrong) + "."
         if not (self.tests or self.networks or self.gpu_networks):

@@ -83,6 +83,7 @@ def render(content: Content) -> str:
         headroom=headroom_chart(content.headrooms) if content.headrooms else "",
         histories=[(one, history_chart(one)) for one in content.history[:_CHARTS]],
         flat=flat,
+        short=short,
     )
     if len(text.encode()) > PAGE_LIMIT:
         raise HarnessError(f"the report has {len(text.encode())} bytes, the limit is {PAGE_LIMIT}; pass fewer --results")
@@ -91,6 +92,11 @@ def render(content: Content) -> str:
 
 def geometric_mean(values: Sequence[float]) -> float | None:
     return math.exp(sum(map(math.log, values)) / len(values)) if values else None
+
+
+def short(value: Any) -> str:
+    """Three digits of a number; anything else as it is, and nothing for None."""
+    return f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def flat(environment: dict[str, Any]) -> list[tuple[str, str]]:

@@ -84,7 +84,7 @@ def test_what_is_wrong_comes_first(made: tuple[Path, float]) -> None:
     text = (made[0] / "index.html").read_text()
     heading = re.search(r"<h1>(.*?)</h1>", text)
     assert heading
-    assert heading[1] == "Not everything is right: 2 tests fail, 1 networks: error, 1 GPU cells: error."
+    assert heading[1] == "Not everything is right: failing tests: 2, networks error: 1, networks on a GPU error: 1."
     assert "it &lt;b&gt;broke&lt;/b&gt;" in text or "it &lt;b&gt;broke" in text
     assert "in " in text and "+20" in text, "the planted change point"
 
