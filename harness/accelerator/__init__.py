@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from .options import OPTIONS
 from .register import register
+from .segment import clear
 
-__all__ = ["BACKENDS", "OPTIONS", "get_backend_symbol", "init_tensorrt_params"]
+__all__ = ["BACKENDS", "OPTIONS", "clear", "get_backend_symbol", "init_tensorrt_params"]
 
 BACKENDS = ("TensorRT", "mxtrt")
 

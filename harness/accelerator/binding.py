@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,14 +14,31 @@ import numpy.typing as npt
 from ..engines import memory
 from ..engines.base import Session
 from ..errors import EngineError, ExecutionError
-from ..graph import BFLOAT16, TensorType
+from ..graph import BFLOAT16
 from ..model import Model
 
 Array = npt.NDArray[Any]
-Place = tuple[int, TensorType]  # address and type
 
 
-def check_result(result: Array, kind: TensorType) -> None:
+@dataclass(frozen=True, slots=True)
+class Block:
+    """An array in memory that is MXNet's."""
+
+    address: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    def view(self) -> Array:
+        """It as a NumPy array, without a copy; for memory of the host."""
+        size = prod(self.shape) * self.dtype.itemsize
+        if not size:
+            return np.zeros(self.shape, self.dtype)
+        buffer: Any = (ctypes.c_char * size).from_address(self.address)
+        array: Array = np.frombuffer(buffer, self.dtype).reshape(self.shape)
+        return array
+
+
+def check_result(result: Array, kind: Block) -> None:
     """ExecutionError unless the engine's answer is what MXNet made room for."""
     if result.shape != kind.shape or result.dtype != kind.dtype:
         raise ExecutionError(
@@ -36,21 +56,23 @@ def only_session(model: Model) -> Session | None:
     return step.session if whole and len(set(step.writes)) == len(step.writes) else None
 
 
-def on_cpu(model: Model, inputs: Sequence[Place], outputs: Sequence[Place]) -> Callable[[], None] | None:
+def on_cpu(model: Model, inputs: Sequence[Block], outputs: Sequence[Block]) -> Callable[[], None] | None:
     """A call of ONNX Runtime that is bound to these addresses; None where that cannot be done."""
     session = only_session(model)
     native = getattr(session, "session", None)
     places = [*inputs, *outputs]
-    if native is None or any(kind.dtype == BFLOAT16 or 0 in kind.shape for _, kind in places):
+    if len(inputs) != len(model.inputs) or len(outputs) != len(model.outputs):
+        raise ExecutionError(f"MXNet gives {len(inputs)} inputs and {len(outputs)} outputs, not those of the segment")
+    if native is None or any(kind.dtype == BFLOAT16 or 0 in kind.shape for kind in places):
         return None
     from onnxruntime.capi.onnxruntime_pybind11_state import OrtDevice
 
     binding = native.io_binding()._iobinding
     cpu = OrtDevice(OrtDevice.cpu(), OrtDevice.default_memory(), 0)
-    for item, (address, kind) in zip(native.get_inputs(), inputs):
-        binding.bind_input(item.name, cpu, kind.dtype.type, kind.shape, address)
-    for item, (address, kind) in zip(native.get_outputs(), outputs):
-        binding.bind_output(item.name, cpu, kind.dtype.type, kind.shape, address)
+    for item, block in zip(native.get_inputs(), inputs):
+        binding.bind_input(item.name, cpu, block.dtype.type, block.shape, block.address)
+    for item, block in zip(native.get_outputs(), outputs):
+        binding.bind_output(item.name, cpu, block.dtype.type, block.shape, block.address)
     run = native._sess.run_with_iobinding
 
     def call() -> None:
@@ -62,7 +84,7 @@ def on_cpu(model: Model, inputs: Sequence[Place], outputs: Sequence[Place]) -> C
     return call
 
 
-def on_gpu(model: Model, inputs: Sequence[Place], outputs: Sequence[Place], stream: int) -> Callable[[], None]:
+def on_gpu(model: Model, inputs: Sequence[Block], outputs: Sequence[Block], stream: int) -> Callable[[], None]:
     """A run of TensorRT on MXNet's stream and memory. Nothing waits: MXNet itself waits for its stream.
 
     Raises:
@@ -72,8 +94,8 @@ def on_gpu(model: Model, inputs: Sequence[Place], outputs: Sequence[Place], stre
     enqueue = getattr(session, "enqueue", None)
     if enqueue is None:
         raise EngineError("on a GPU context segments run on TensorRT only; use engine='auto', or a CPU context")
-    sources = [memory.DeviceArray(address, kind.shape, kind.dtype) for address, kind in inputs]
-    targets = [memory.DeviceArray(address, kind.shape, kind.dtype) for address, kind in outputs]
+    sources = [memory.DeviceArray(b.address, b.shape, b.dtype) for b in inputs]
+    targets = [memory.DeviceArray(b.address, b.shape, b.dtype) for b in outputs]
 
     def call() -> None:
         _under_way[:] = [run for run in _under_way if not run.done()]  # one that is dropped earlier would wait
@@ -85,18 +107,20 @@ def on_gpu(model: Model, inputs: Sequence[Place], outputs: Sequence[Place], stre
 _under_way: list[Any] = []
 
 
-def read_gpu(address: int, kind: TensorType, stream: int, device_id: int) -> Array:
+def read_gpu(block: Block, stream: int, device_id: int) -> Array:
     """A copy of an array that lies on the GPU, after what is under way on the stream.
 
     Raises:
         EngineError: it is not the first GPU, the only one that the TensorRT engine runs on.
     """
     if device_id:
-        raise EngineError(f"segments run on the first GPU that is visible, not on gpu({device_id}); set CUDA_VISIBLE_DEVICES")
-    array = np.empty(kind.shape, kind.dtype)
+        raise EngineError(
+            f"segments run on the first GPU that is visible, not on gpu({device_id}); set CUDA_VISIBLE_DEVICES"
+        )
+    array = np.empty(block.shape, block.dtype)
     if array.size:
         cuda = memory.open_device(0)
         cuda.use()
-        cuda.copy_out(array.ctypes.data, address, array.nbytes, stream)
+        cuda.copy_out(array.ctypes.data, block.address, array.nbytes, stream)
         cuda.synchronize(stream)
     return array

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from ..compiler import choose_engine
@@ -26,6 +26,8 @@ from ..partition import Part, partition
 from .options import Options
 
 Array = npt.NDArray[Any]
+
+_log = logging.getLogger("mxtrt")
 
 OPERATOR = "_mxtrt_segment"
 _SHAPE, _DTYPE = "__ext_shape__", "__ext_dtype__"
@@ -63,7 +65,20 @@ def rewrite(text: str, options: Options, device: str, arrays: Mapping[str, Array
     dims: dict[str, Dim] = {}
     lowered = lower(graph, values, lambda node, inputs: known.get(node.name), engine.refuse, dims)
     graph = _without_identities(graph, lowered)
-    return json.dumps(_with_segments(graph, _parts(graph, lowered, options), parameters, options))
+    parts = _parts(graph, lowered, options)
+    if not parts:
+        _warn(lowered, options)
+    return json.dumps(_with_segments(graph, parts, parameters, options))
+
+
+def _warn(lowered: LoweredGraph, options: Options) -> None:
+    """Say why the graph stays as it is."""
+    reasons = [f"{n.node.name} ({n.node.operator}): {n.reason}" for n in lowered.nodes.values() if n.reason is not None]
+    more = f" and {len(reasons) - 5} more" if len(reasons) > 5 else ""
+    cause = (
+        "; ".join(reasons[:5]) + more if reasons else f"no part has min_segment_size={options.min_segment_size} nodes"
+    )
+    _log.warning("optimize_for: nothing was partitioned, MXNet runs the whole network: %s", cause)
 
 
 def _without_identities(graph: Graph, lowered: LoweredGraph) -> Graph:
@@ -96,7 +111,9 @@ def _parts(graph: Graph, lowered: LoweredGraph, options: Options) -> list[Part]:
         is_identity = node.fragment is not None and not node.fragment.nodes
         colours[index] = "mxnet" if node.fragment is None or is_identity else "engine"
         sources[index] = [entry.node for entry in graph.nodes[index].inputs]
-    parts = [p for p in partition(colours, sources) if p.engine == "engine" and len(p.nodes) >= options.min_segment_size]
+    parts = [
+        p for p in partition(colours, sources) if p.engine == "engine" and len(p.nodes) >= options.min_segment_size
+    ]
     generated = {index for index, node in lowered.nodes.items() if _is_generated(node)}
     return [_with_generated(graph, part, generated) for part in parts]
 
@@ -122,7 +139,9 @@ def parameter_names(graph: Graph) -> set[str]:
         for position, entry in enumerate(node.inputs):
             role = names[position] if position < len(names) else ""
             roles.setdefault(entry.node, set()).add(role in PARAMETER_INPUTS)
-    return {graph.nodes[index].name for index, seen in roles.items() if graph.nodes[index].is_variable and seen == {True}}
+    return {
+        graph.nodes[index].name for index, seen in roles.items() if graph.nodes[index].is_variable and seen == {True}
+    }
 
 
 def _types(graph: Graph) -> list[tuple[TensorType, ...]]:
@@ -136,7 +155,9 @@ def _types(graph: Graph) -> list[tuple[TensorType, ...]]:
                 f"(or call net.optimize_for with an example input)"
             )
         pairs = zip(json.loads(shapes), json.loads(dtypes))
-        found.append(tuple(TensorType(MXNET_DTYPES[flag], tuple(shape)) for shape, flag in pairs if flag in MXNET_DTYPES))
+        found.append(
+            tuple(TensorType(MXNET_DTYPES[flag], tuple(shape)) for shape, flag in pairs if flag in MXNET_DTYPES)
+        )
     return found
 
 
@@ -226,7 +247,7 @@ class _Writer:
         order = symbol.list_inputs()
         inputs = [self.place(sources[name]) for name in order]
         states = set(symbol.list_auxiliary_states())
-        roles = [(2 if name in states else 1) if name in parameters else 0 for name in order]
+        roles = [_role(self.graph.nodes[sources[name].node], name in states, parameters) for name in order]
         chosen = json.dumps({
             "precision": options.precision, "calibration_iters": options.calibration_iters,
             "engine": options.engine, "cache_dir": options.cache_dir, "engine_options": dict(options.engine_options),
@@ -261,6 +282,13 @@ class _Writer:
         }
 
 
+def _role(source: Node, is_state: bool, parameters: set[str]) -> int:
+    """What an input is to shim.c: data, a weight, or a state, which MXNet counts as written by each call."""
+    if not source.is_variable or source.name not in parameters:
+        return 0
+    return 2 if is_state else 1
+
+
 def _digest(document: Mapping[str, Any], roles: Sequence[int], options: str) -> str:
     """What a segment computes, whatever its nodes are called: the same network made again shares its engines."""
     nodes = [{key: value for key, value in node.items() if key != "name"} for node in document["nodes"]]
@@ -281,6 +309,8 @@ def _subgraph(
             if entry.node not in inside and entry not in moved:
                 source = graph.nodes[entry.node]
                 name = source.name if source.is_variable else f"{source.name}_{entry.output}"
+                while name in sources:  # two variables may have one name
+                    name += "_"
                 moved[entry] = Entry(len(nodes))
                 sources[name] = entry
                 nodes.append(Node(name, "null"))

@@ -63,6 +63,6 @@ def _value(name: str, text: str) -> Any:
         number = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         number = None
-    if not isinstance(number, int) or number < 0:
-        raise OptionError(f"{name}: {text!r} is not a number")
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise OptionError(f"{name}: {text!r} is not a positive integer")
     return number

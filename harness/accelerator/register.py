@@ -15,6 +15,7 @@ from ..errors import EngineError
 from ..frontend.compat import mxnet
 from ..graph import MXNET_DTYPES
 from . import library, segment
+from .binding import Block
 from .graph_pass import rewrite
 from .options import read_options
 
@@ -58,7 +59,7 @@ def _guarded(call: Callable[..., int]) -> Callable[..., int]:
     def guarded(*arguments: Any) -> int:
         try:
             return call(*arguments)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - nothing may be raised into C
             text = str(error) if type(error).__module__.startswith("harness") else f"{type(error).__name__}: {error}"
             _log.debug("mxtrt: %s", text, exc_info=True)
             library.load().mxtrt_fail(ctypes.c_char_p(f"mxtrt: {text}".encode("utf-8", "replace")[:16000]))
@@ -127,7 +128,5 @@ def _arrays(names: int, count: int, data: int, shapes: int, dims: int, types: in
         pointer = pointers[i]
         if pointer and flags[i] in MXNET_DTYPES:
             shape = tuple(sizes[i][axis] for axis in range(ranks[i]))
-            found[(texts[i] or b"").decode()] = segment.view(pointer, MXNET_DTYPES[flags[i]], shape)
+            found[(texts[i] or b"").decode()] = Block(pointer, MXNET_DTYPES[flags[i]], shape).view()
     return found
-
-

@@ -16,7 +16,6 @@ import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,27 +25,20 @@ from ..compiler import compile_graph
 from ..errors import ModelError
 from ..frontend.compat import mxnet
 from ..frontend.symbol import parse_symbol
-from ..graph import MXNET_DTYPES, TensorType
+from ..graph import MXNET_DTYPES
 from ..inputs import Input
 from ..model import Model
 from . import binding
+from .binding import Block
 from .graph_pass import engine_for
 
 Array = npt.NDArray[Any]
 Weights = tuple[int, int]  # hashes: where they are, and what is in them
-Signature = tuple[TensorType, ...]
+Signature = tuple[tuple[Any, ...], ...]  # type and shape of each data input
 
 _KEPT = 8  # engines kept for one computation: for other shapes, or for networks of the same form with other weights
 _BOUND = 8  # bindings kept for one engine
 _DATA, _WEIGHT, _STATE = 0, 1, 2  # as in shim.c
-
-
-def view(pointer: int, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:
-    """MXNet's memory as an array, without a copy."""
-    size = prod(shape) * dtype.itemsize
-    if not size:
-        return np.zeros(shape, dtype)
-    return np.frombuffer((ctypes.c_char * size).from_address(pointer), dtype).reshape(shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +51,13 @@ class Memory:
     types: int
     stream: int
 
-    def pointer(self, position: int) -> int:
-        return ctypes.c_uint64.from_address(self.pointers + 8 * position).value
-
-    def type(self, position: int) -> TensorType:
+    def block(self, position: int) -> Block:
+        """An input's memory."""
         rank = ctypes.c_int.from_address(self.ranks + 4 * position).value
         start = ctypes.c_uint64.from_address(self.shapes + 8 * position).value
         flag = ctypes.c_int.from_address(self.types + 4 * position).value
-        return TensorType(MXNET_DTYPES[flag], struct.unpack(f"={rank}q", ctypes.string_at(start, 8 * rank)))
+        address = ctypes.c_uint64.from_address(self.pointers + 8 * position).value
+        return Block(address, MXNET_DTYPES[flag], struct.unpack(f"={rank}q", ctypes.string_at(start, 8 * rank)))
 
 
 @dataclass(slots=True)
@@ -140,14 +131,18 @@ def clear() -> None:
 
 def create(attributes: Mapping[str, str], device: str, device_id: int, inputs: int) -> tuple[int, bytes]:
     """A new state for a node: its number, and the role of each input."""
-    missing = [name for name in ("mxtrt_id", "mxtrt_inputs", "mxtrt_options", "subgraph_sym_json") if name not in attributes]
+    missing = [
+        name for name in ("mxtrt_id", "mxtrt_inputs", "mxtrt_options", "subgraph_sym_json") if name not in attributes
+    ]
     if missing:
         raise ModelError(
             f"a segment without {', '.join(missing)}: the model was not written by this version of mxtrt; "
             f"partition the original network again"
         )
     if mxnet().autograd.is_training():
-        raise ModelError("a model partitioned for TensorRT only infers: call it without autograd.record() or train_mode()")
+        raise ModelError(
+            "a model partitioned for TensorRT only infers: call it without autograd.record() or train_mode()"
+        )
     key = f"{attributes['mxtrt_id']}-{device}-{device_id}"
     node = _nodes.get(key)
     if node is None:
@@ -187,16 +182,15 @@ def forward(number: int, call: bytes, weights: Weights, memory: Memory) -> None:
         run()
         return
     node = state.node
-    arrays = _read_call(call)
-    data = node.positions(_DATA)
-    signature = tuple(kind for _, kind in arrays[: len(data)])
+    blocks = _read_call(call)
+    signature = tuple((block.dtype, block.shape) for block in blocks[: len(node.positions(_DATA))])
     built = _current(node, signature, weights, memory)
     if built.parameters is not None:
-        _learn(node, built, _run_plain(built.model, arrays))
+        _learn(node, built, _run_plain(built.model, blocks))
         return
     run = built.bound.pop(call, None)  # taken out while it runs: two threads must not share one
     if run is None:
-        run = _bind(node, built.model, arrays, memory.stream)
+        run = _bind(node, built.model, blocks, memory.stream)
     run()
     if node.device == "cpu":
         if len(built.bound) >= _BOUND:
@@ -205,36 +199,39 @@ def forward(number: int, call: bytes, weights: Weights, memory: Memory) -> None:
         state.run, state.call, state.weights = run, call, weights
 
 
-def _read_call(call: bytes) -> list[tuple[int, TensorType]]:
-    """Address and type of each data input and each output."""
+def _read_call(call: bytes) -> list[Block]:
+    """The memory of each data input and each output."""
     words = struct.unpack(f"={len(call) // 8}q", call)
     found, at = [], 0
     while at < len(words):
         address, flag, rank = words[at : at + 3]
-        found.append((address, TensorType(MXNET_DTYPES[flag], words[at + 3 : at + 3 + rank])))
+        found.append(Block(address, MXNET_DTYPES[flag], words[at + 3 : at + 3 + rank]))
         at += 3 + rank
     return found
 
 
-def _bind(
-    node: Node, model: Model, arrays: Sequence[tuple[int, TensorType]], stream: int
-) -> Callable[[], None]:
+def _bind(node: Node, model: Model, blocks: Sequence[Block], stream: int) -> Callable[[], None]:
     """A call that reads and writes exactly this memory."""
     count = len(model.inputs)
     if node.device == "gpu":
-        return binding.on_gpu(model, arrays[:count], arrays[count:], stream)
-    direct = binding.on_cpu(model, arrays[:count], arrays[count:])
-    return direct if direct is not None else lambda: _run_plain(model, arrays) and None
+        return binding.on_gpu(model, blocks[:count], blocks[count:], stream)
+    direct = binding.on_cpu(model, blocks[:count], blocks[count:])
+    if direct is not None:
+        return direct
+
+    def call() -> None:
+        _run_plain(model, blocks)
+
+    return call
 
 
-def _run_plain(model: Model, arrays: Sequence[tuple[int, TensorType]]) -> dict[str, Array]:
+def _run_plain(model: Model, blocks: Sequence[Block]) -> dict[str, Array]:
     """Run by NumPy arrays and copy the answers to MXNet's memory; the inputs."""
-    inputs = {name: view(address, kind.dtype, kind.shape) for name, (address, kind) in zip(model.inputs, arrays)}
-    targets = arrays[len(inputs) :]
-    for result, (address, kind) in zip(model(**inputs), targets):
-        binding.check_result(result, kind)
+    inputs = {name: block.view() for name, block in zip(model.inputs, blocks)}
+    for result, block in zip(model(**inputs), blocks[len(inputs) :]):
+        binding.check_result(result, block)
         if result.size:
-            np.copyto(view(address, kind.dtype, kind.shape), result)
+            np.copyto(block.view(), result)
     return inputs
 
 
@@ -255,7 +252,7 @@ def _current(node: Node, signature: Signature, weights: Weights, memory: Memory)
 def _build(node: Node, signature: Signature, content: int, memory: Memory) -> Built:
     """A new engine; one for int8 or fp8 starts in float32 and collects samples."""
     data = node.positions(_DATA)
-    inputs = {node.names[i]: Input(kind.shape, kind.dtype) for i, kind in zip(data, signature)}
+    inputs = {node.names[i]: Input(shape, dtype) for i, (dtype, shape) in zip(data, signature)}
     parameters = {node.names[i]: _weight(node, memory, i) for i in node.positions(_WEIGHT, _STATE)}
     precision = node.options["precision"]
     if precision not in ("int8", "fp8"):
@@ -265,10 +262,10 @@ def _build(node: Node, signature: Signature, content: int, memory: Memory) -> Bu
 
 def _weight(node: Node, memory: Memory, position: int) -> Array:
     """A copy of a weight, on the host."""
-    kind = memory.type(position)
+    block = memory.block(position)
     if node.device == "gpu":
-        return binding.read_gpu(memory.pointer(position), kind, memory.stream, node.device_id)
-    return np.array(view(memory.pointer(position), kind.dtype, kind.shape))
+        return binding.read_gpu(block, memory.stream, node.device_id)
+    return np.array(block.view())
 
 
 def _compile(
