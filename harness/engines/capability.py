@@ -1,7 +1,8 @@
 """What TensorRT's libraries cannot do, as data, so that a network is cut around it before anything is built.
 
-Sources: runs of TensorRT-RTX 1.7.1's parser and builder over every ONNX node model, NVIDIA's support matrices, and the
-parser's own list of operators, which is asked for everything that is not in a table here.
+Sources: runs of TensorRT-RTX 1.7.1's parser and builder over every ONNX node model, runs of TensorRT 10.6 over the
+operator cells (reports/gpu/cells.json), NVIDIA's support matrices, and the parser's own list of operators, which is
+asked for everything that is not in a table here.
 """
 
 from __future__ import annotations
@@ -133,6 +134,8 @@ def _refuse_node(node: onnx.NodeProto, fragment: Fragment, library: Knows) -> st
         return known
     values = [fragment.values.get(name) for name in (*node.input, *node.output) if name]
     reason = _refuse_values(value for value in values if value is not None) or _refuse_types(node, fragment)
+    if reason is None and not library.is_rtx:
+        reason = _refuse_standard(node, fragment)
     rule = _RULES.get(node.op_type)
     if reason is None and rule is not None:
         reason = rule(node, fragment, {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute})
@@ -159,6 +162,17 @@ def _refuse_types(node: onnx.NodeProto, fragment: Fragment) -> str | None:
         if node.op_type == "Where" and name == node.input[0]:
             continue
         return f"TensorRT's {node.op_type} takes no {value.dtype.name}"
+    return None
+
+
+def _refuse_standard(node: onnx.NodeProto, fragment: Fragment) -> str | None:
+    """What TensorRT 10.6 refuses and RTX takes: measured on a GPU."""
+    value = fragment.values.get(node.input[0]) if node.input and node.input[0] else None
+    kind = value.dtype.name if value is not None else ""
+    if kind == "int8" and node.op_type not in ("DequantizeLinear", "QuantizeLinear"):
+        return "TensorRT takes int8 data only from a QuantizeLinear"
+    if node.op_type == "IsInf" and kind in ("float16", "bfloat16"):
+        return "TensorRT's IsInf takes float32 only"
     return None
 
 

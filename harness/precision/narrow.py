@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
-from .policy import ARITHMETIC, FIXED_INPUTS, JUMPS, NEUTRAL, POSITIONS, WIDE
+from .policy import ARITHMETIC, FIXED_INPUTS, JUMPS, NEUTRAL, POSITIONS, RECURRENT, SEQUENCE_LENGTHS, WIDE
 
 _TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 _HALF_MAX = float(np.finfo(np.float16).max)
@@ -68,6 +68,9 @@ class _Narrowing:
             return None
         if self._is_position(node):
             self.positions.update(str(value.name) for value in node.outputs)
+            return ir.DataType.FLOAT
+        has_lengths = len(node.inputs) > SEQUENCE_LENGTHS and node.inputs[SEQUENCE_LENGTHS] is not None
+        if node.op_type in RECURRENT and has_lengths:
             return ir.DataType.FLOAT
         if node.op_type in WIDE or node.op_type in POSITIONS or node in self.before_jumps:
             return ir.DataType.FLOAT

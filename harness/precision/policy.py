@@ -13,8 +13,12 @@ WIDE = frozenset({
     "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMean", "ReduceProd", "ReduceSum", "ReduceSumSquare",
     "Softmax", "SoftmaxCrossEntropyLoss", "Softplus", "Sqrt", "Erf", "GridSample", "NonMaxSuppression", "RoiAlign",
     "DeformConv", "BatchNormalization", "Sinh", "Cosh", "Tan", "Acosh", "Asinh", "Atanh", "Mod", "Einsum",
-    "Loop", "Scan", "If", "QuantizeLinear", "DequantizeLinear",
+    "Loop", "Scan", "If", "QuantizeLinear", "DequantizeLinear", "IsInf", "IsNaN",
 })  # fmt: skip
+
+# Recurrences over sequences of unequal length: TensorRT 10.6 mixes types within them.
+RECURRENT = frozenset({"RNN", "LSTM", "GRU"})
+SEQUENCE_LENGTHS = 4  # the position of that input
 
 # These move values without changing them: they follow their input, and cost no cast.
 NEUTRAL = frozenset({
