@@ -12,9 +12,10 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from .collection import without_collection
 from .dims import Dim
 from .engines.base import BuildRequest, Engine, Profile, Range, Session, check_known, get_engine
-from .errors import Blocked, EngineMissing, InputError, ModelError, OptionError, UnsupportedOperator
+from .errors import Blocked, EngineMissing, InputError, OptionError, UnsupportedOperator
 from .executor import Program, Step
 from .frontend import compat
 from .frontend.mxnet import read_model
@@ -160,6 +161,7 @@ def choose_engine(engine: str) -> str:
 # --- lowering --------------------------------------------------------------------------------------------------------
 
 
+@without_collection
 def _lower(
     graph: Graph, params: Mapping[str, Array], specs: Mapping[str, Input], library: Engine | None, fallback: str
 ) -> LoweredGraph:
@@ -211,6 +213,7 @@ def _profile(specs: Mapping[str, Input]) -> Profile:
 # --- cutting ---------------------------------------------------------------------------------------------------------
 
 
+@without_collection
 def _cut(lowered: LoweredGraph, engine: str, fallback: str, min_segment_size: int) -> list[Part]:
     producers = _producers(lowered)
     sources = {

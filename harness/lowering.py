@@ -19,6 +19,7 @@ import onnx
 import onnx_ir as ir
 from onnx import helper
 
+from .collection import without_collection
 from .dims import Dim
 from .errors import HarnessError, ModelError
 from .frontend.params import place_in_file
@@ -235,6 +236,7 @@ def _is_removed(lowered: Lowered) -> bool:
 # --- segments as models ----------------------------------------------------------------------------------------------
 
 
+@without_collection
 def assemble(
     name: str,
     fragments: Iterable[Fragment],

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..collection import without_collection
 from ..errors import ModelError, OptionError, ParameterError
 from ..graph import Graph
 from .params import read_params, strip_prefix
@@ -22,6 +23,7 @@ from .symbol import parse_symbol, read_symbol
 Array = npt.NDArray[Any]
 
 
+@without_collection
 def read_model(source: Any, params: Any, notices: list[str]) -> tuple[Graph, dict[str, Array]]:
     """The graph and the parameters of anything ``harness.compile`` accepts as a model.
 
