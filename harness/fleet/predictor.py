@@ -2,7 +2,8 @@
 
     import harness.ray, ray
     rows = ray.data.read_parquet("photos").map_batches(
-        harness.ray.Predictor, fn_constructor_args=("model.mxtrt",), batch_size=64, compute=ray.data.ActorPoolStrategy(size=2), num_cpus=1)
+        harness.ray.Predictor, fn_constructor_args=("model.mxtrt",), batch_size=64,
+        compute=ray.data.ActorPoolStrategy(size=2), num_cpus=1)
 
 Ray makes an actor of the class, which loads the artifact once and keeps its engine; batches arrive as NumPy.
 """
