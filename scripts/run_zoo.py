@@ -12,8 +12,9 @@ it was stopped. Every network runs in a process of its own; families take turns,
 Weights are random and fixed, inputs the smallest that the network takes. An answer is right under the error model
 (docs/error-model.md): the reference is MXNet in float64, or in float32 where it has no such kernel. Detectors sort and
 suppress boxes, and random weights give scores so close that a rounding changes their order; what comes after is
-another answer altogether. So they are judged with the outputs of those nodes replaced by MXNet's, on what goes into
-the nodes and on the final outputs: everything but the sorting itself, which suites/ops holds to MXNet.
+another answer altogether. So they are judged with the outputs of those nodes, and of comparisons and floors, replaced
+by MXNet's: on what goes into the nodes and on the final outputs. That is everything but the sorting itself, which
+suites/ops holds to MXNet.
 """
 
 from __future__ import annotations
@@ -42,10 +43,12 @@ FIELDS = (
     "family", "network", "status", "nodes", "segments", "fallbacks", "headroom", "headroom_whole", "compile_seconds",
     "input", "reference", "builder", "reason",
 )  # fmt: skip
-JUMPING = (
-    "_contrib_box_nms", "topk", "argsort", "argmax", "argmin", "sort", "_contrib_MultiBoxDetection", "_contrib_Proposal",
-    "_contrib_MultiProposal",
-)  # fmt: skip
+_COMPARISONS = ("equal", "not_equal", "greater", "greater_equal", "lesser", "lesser_equal")
+JUMPING = {
+    "_contrib_box_nms", "_contrib_MultiBoxDetection", "_contrib_Proposal", "_contrib_MultiProposal",
+    "topk", "argsort", "argmax", "argmin", "sort", "floor", "ceil", "round", "rint", "trunc", "fix",
+    *(f"broadcast_{name}" for name in _COMPARISONS), *(f"_{name}_scalar" for name in _COMPARISONS),
+}  # fmt: skip
 DRAWS = (3, 16)  # perturbations behind the bound; the second where an error exceeds the first
 SMALLEST_PROPOSALS = 16  # instead of 300 or 1000: the heads behind them run once per proposal
 
@@ -117,6 +120,15 @@ FAMILIES: Sequence[tuple[str, str, Sizes]] = (
     ("vgg, alexnet, squeezenet", r"^vgg|^alexnet|^squeezenet", _images(64, 128, 224)),
     ("dla, darknet", r"^dla|^darknet", _images(64, 224)),
     ("others", r"", _images(64, 224)),
+)
+GROUPS: Sequence[tuple[str, str]] = (
+    ("MXNet's own INT8 graphs", r"^int8$"),
+    ("detection", r"^(ssd|yolo|mask_rcnn|faster_rcnn|center_net)"),
+    ("segmentation", r"^(fcn|psp|deeplab|icnet|danet|fastscnn)|segmentation$"),
+    ("pose", r"_pose$"),
+    ("video", r"^(c3d|r2plus1d|p3d|slowfast|i3d|frames)"),
+    ("depth", r"^monodepth"),
+    ("classification", r""),
 )
 LAST = ("int8", "custom classes", "frames of videos", "others")
 
@@ -534,15 +546,17 @@ def read() -> dict[str, dict[str, Any]]:
     return {row["network"]: row for row in json.loads(REPORT.read_text("utf-8"))["networks"]}
 
 
-def summary(rows: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
-    """One line a family: traceable networks, those in one engine, those compared, those that agree, worst headroom."""
-    lines = []
-    for family in sorted({row["family"] for row in rows.values()}):
-        members = [row for row in rows.values() if row["family"] == family and row["status"] != "not traceable"]
-        if members:
-            lines.append([family, *_counts(members)])
-    everything = [row for row in rows.values() if row["status"] != "not traceable"]
-    return [*lines, ["all", *_counts(everything)]]
+def group_of(family: str) -> str:
+    """What the networks of a family are for."""
+    return next(group for group, pattern in GROUPS if re.search(pattern, family))
+
+
+def summary(rows: Mapping[str, Mapping[str, Any]], of: Callable[[str], str]) -> list[list[Any]]:
+    """Counts of traceable networks for each value of ``of(family)``, and for all of them."""
+    traceable = [row for row in rows.values() if row["status"] != "not traceable"]
+    names = sorted({of(row["family"]) for row in traceable})
+    lines = [[name, *_counts([row for row in traceable if of(row["family"]) == name])] for name in names]
+    return [*lines, ["all", *_counts(traceable)]]
 
 
 def _counts(members: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -566,7 +580,12 @@ COLUMNS = [
 def write(rows: Mapping[str, Mapping[str, Any]]) -> None:
     """The reports and the page, each replaced as a whole."""
     ordered = sorted(rows.values(), key=lambda row: (row["family"], row["network"]))
-    report = {"command": COMMAND, "columns": COLUMNS, "rows": summary(rows), "networks": ordered}
+    report = {
+        "command": COMMAND,
+        "columns": ["GluonCV's zoo", *COLUMNS[1:]],
+        "rows": summary(rows, group_of),
+        "networks": ordered,
+    }
     REPORT.parent.mkdir(exist_ok=True)
     _replace(REPORT, json.dumps(report, indent=1) + "\n")
     _replace(PAGE, page(rows))
@@ -593,10 +612,10 @@ def page(rows: Mapping[str, Mapping[str, Any]]) -> str:
         f"GluonCV's model zoo: {len(rows)} networks tried, of which {len(traceable)} can be made a symbol without",
         "weights, classes or a second input. Weights are random, inputs small. An answer agrees under the error model",
         "([error-model.md](error-model.md)); an error over its bound of 1 is the limit. Detectors are judged with the",
-        "outputs of the nodes that sort or suppress boxes replaced by MXNet's; their whole answer is beside it.",
+        "outputs of the nodes that sort, suppress or compare replaced by MXNet's; their whole answer is beside it.",
         "A network without an error has been cut, not compared yet.",
         "",
-        *_table(COLUMNS, summary(rows)),
+        *_table(COLUMNS, summary(rows, str)),
         "",
         "## Each network",
         "",
