@@ -24,13 +24,21 @@ from harness.operators.schema import AttributeType, Schema, schemas
 
 TARGET = Path(__file__).resolve().parents[1] / "harness" / "frontend" / "arity.json"
 CONTROL_FLOW = ("_cond", "_foreach", "_while_loop")  # cannot be made without a body
-PLAIN = {"float": "1.0", "boolean": "0", "Shape(tuple)": "(1,1)", "tuple of <int>": "(1,)", "tuple of <float>": "(1.0,)"}
+PLAIN = {
+    "float": "1.0",
+    "boolean": "0",
+    "Shape(tuple)": "(1,1)",
+    "tuple of <int>": "(1,)",
+    "tuple of <float>": "(1.0,)",
+}
 ANY = "*"  # in arity.json: whatever the value, if it is not None
 Arity = tuple[list[str], list[str]]  # inputs, outputs
 
 
 def required(schema: Schema) -> dict[str, str]:
-    return {n: k.choices[0] if k.choices else PLAIN.get(k.kind, "1") for n, k in schema.attributes.items() if k.required}
+    return {
+        n: k.choices[0] if k.choices else PLAIN.get(k.kind, "1") for n, k in schema.attributes.items() if k.required
+    }
 
 
 def values(name: str, kind: AttributeType) -> list[str]:
@@ -53,7 +61,10 @@ def arity(operator: str, attributes: Mapping[str, str]) -> Arity:
     operator_handle, handle = ctypes.c_void_p(), ctypes.c_void_p()
     check(lib.NNGetOpHandle(text(operator.encode()), ctypes.byref(operator_handle)))
     size = len(attributes)
-    keys, settings = ((text * size)(*(("1" if t == ANY else t).encode() for t in group)) for group in (attributes, attributes.values()))
+    keys, settings = (
+        (text * size)(*(("1" if t == ANY else t).encode() for t in group))
+        for group in (attributes, attributes.values())
+    )
     check(lib.MXSymbolCreateAtomicSymbol(operator_handle, ctypes.c_uint(size), keys, settings, ctypes.byref(handle)))
     symbol = mx.sym.Symbol(handle)
     symbol._compose(name="n")
@@ -75,12 +86,18 @@ def entry(schema: Schema) -> dict[str, Any] | None:
     if () not in found:
         return None
     plain = found[()]
-    counted = [n for n, k in schema.attributes.items() if found.get(((n, "3"),), plain)[1][1:] == ["output1", "output2"]]
+    counted = [
+        n for n, k in schema.attributes.items() if found.get(((n, "3"),), plain)[1][1:] == ["output1", "output2"]
+    ]
     variants = {k: v for k, v in found.items() if k and v != plain and k[0][0] not in counted and k[0][0] != "num_args"}
-    for pair in itertools.combinations(variants, 2):
-        together = pair[0] + pair[1]
-        if len(dict(together)) == 2:
-            variants[together] = arity(schema.name, base | dict(together))
+    single = list(variants)
+    for size in (2, 3):
+        for group in itertools.combinations(single, size):
+            together = tuple(itertools.chain(*group))
+            if len(dict(together)) == size:
+                answer = arity(schema.name, base | dict(together))
+                if size == 2 or answer != _most_specific(variants, dict(together), plain):
+                    variants[together] = answer
     result: dict[str, Any] = {}
     if not schema.variadic and plain[0] != list(schema.inputs):
         result["inputs"] = plain[0]
@@ -92,6 +109,17 @@ def entry(schema: Schema) -> dict[str, Any] | None:
     if changed:
         result["variants"] = changed
     return result or None
+
+
+def _most_specific(variants: Mapping[Any, Arity], attributes: Mapping[str, str], plain: Arity) -> Arity:
+    """What a reader of arity.json takes: for either half, the last of the largest variants that fit and change it."""
+    best = [(0, plain[0]), (0, plain[1])]
+    for names, answer in variants.items():
+        if dict(names).items() <= attributes.items():
+            for half in (0, 1):
+                if answer[half] != plain[half] and len(names) >= best[half][0]:
+                    best[half] = (len(names), answer[half])
+    return best[0][1], best[1][1]
 
 
 def entries() -> Iterator[tuple[str, dict[str, Any]]]:

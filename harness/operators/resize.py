@@ -236,16 +236,16 @@ def _averages(cx: Context, data: Value, axis: int, count: int) -> Value:
         return cx.const((inside / (end - first)).astype(data.dtype))
     total, steps = cx.size(size, data), cx.const(np.array(count, _INT64))
 
-    def bound(multiples: np.ndarray, rounding: int) -> Value:
+    def bound(multiples: Array, rounding: int) -> Value:
         kind = TensorType(_INT64, (count, 1))
         product = cx.op("Mul", cx.const(multiples), total, type=kind)
         return cx.op("Div", cx.op("Add", product, cx.const(np.array(rounding, _INT64)), type=kind), steps, type=kind)
 
-    first, end = bound(places, 0), bound(places + 1, count - 1)
+    begin, stop = bound(places, 0), bound(places + 1, count - 1)
     zero, one = cx.const(np.array(0, _INT64)), cx.const(np.array(1, _INT64))
     line = cx.op("Range", zero, cx.squeeze(total, 0), one, type=TensorType(_INT64, (size,)))
     mask = TensorType(np.dtype(bool), (count, size))
-    begun = cx.op("GreaterOrEqual", line, first, type=mask)
-    inside_ = cx.op("And", begun, cx.op("Less", line, end, type=mask), type=mask)
-    length = cx.cast(cx.op("Sub", end, first, type=first.type), data.dtype)
+    begun = cx.op("GreaterOrEqual", line, begin, type=mask)
+    inside_ = cx.op("And", begun, cx.op("Less", line, stop, type=mask), type=mask)
+    length = cx.cast(cx.op("Sub", stop, begin, type=begin.type), data.dtype)
     return cx.op("Div", cx.cast(inside_, data.dtype), length, type=TensorType(data.dtype, (count, size)))
