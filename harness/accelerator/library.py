@@ -34,7 +34,7 @@ def compile_shim(target: Path) -> None:
     if compiler is None:
         raise EngineMissing(
             "harness.accelerator needs a C compiler once, to build its 17 kB door into MXNet: install gcc or clang "
-            "(Debian: apt-get install gcc), set CC, or install mxtrt from a wheel, which holds it"
+            "(Debian: apt-get install gcc), set CC, or put the library, compiled elsewhere, to " + str(BUILT)
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(suffix=".so", dir=target.parent)
