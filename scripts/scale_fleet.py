@@ -41,7 +41,11 @@ def row(figures: dict[str, Any], gpus: int) -> dict[str, Any]:
 
 def table(figures: dict[str, Any]) -> str:
     rows = [row(figures, gpus) for gpus in GPUS]
-    lines = [" | ".join(rows[0]), " | ".join("---" for _ in rows[0]), *(" | ".join(map(str, one.values())) for one in rows)]
+    lines = [
+        " | ".join(rows[0]),
+        " | ".join("---" for _ in rows[0]),
+        *(" | ".join(map(str, one.values())) for one in rows),
+    ]
     return "\n".join(f"| {line} |" for line in lines)
 
 

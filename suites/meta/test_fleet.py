@@ -256,3 +256,17 @@ def test_the_state_of_a_cell_is_its_worst() -> None:
     assert state_of([passed]) == ("passed", "")
     assert state_of([passed, failed]) == ("failed", "no")
     assert state_of([died("a.py::b", "x")])[0] == "error"
+
+
+@pytest.mark.parametrize(
+    ("worker", "gpus", "expected"),
+    [("gw0", "3,5", "3"), ("gw1", "3,5", "5"), ("gw2", "3,5", "3"), ("gw1", "", ""), ("", "3,5", "3,5")],
+)
+def test_each_worker_of_a_host_takes_its_own_gpu(worker: str, gpus: str, expected: str) -> None:
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    environment |= {"PYTEST_XDIST_WORKER": worker, "PYTEST_XDIST_WORKER_COUNT": "3", "CUDA_VISIBLE_DEVICES": gpus}
+    code = "import os, runpy; runpy.run_path('conftest.py'); print(os.environ['CUDA_VISIBLE_DEVICES'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=HOME, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == expected, done.stderr
