@@ -557,7 +557,17 @@ def mod(cx: Context, x: Value, y: Value) -> Value:
         return select(cx, zero, like(cx, 0, x), pair(cx, "Mod", x, divisor))
     quotient = pair(cx, "Div", x, divisor)
     rest = pair(cx, "Sub", x, pair(cx, "Mul", typed(cx, "Floor", quotient), divisor))
+    if y.const is None or not np.isfinite(y.const).all():
+        rest = _of_infinite_divisor(cx, x, y, rest)
     return select(cx, zero, like(cx, 0, x), rest)
+
+
+def _of_infinite_divisor(cx: Context, x: Value, y: Value, rest: Value) -> Value:
+    """``rest``, or for an infinite y: x itself, and y where x has the other sign; NaN if x is infinite too."""
+    infinite = compare(cx, "Equal", typed(cx, "Abs", y), like(cx, np.inf, y))
+    other_sign = compare(cx, "Less", pair(cx, "Mul", x, y), like(cx, 0, x))
+    nothing = pair(cx, "Sub", x, x)  # 0, or NaN
+    return select(cx, infinite, pair(cx, "Add", select(cx, other_sign, y, x), nothing), rest)
 
 
 def power(cx: Context, x: Value, y: Value) -> Value:

@@ -245,7 +245,16 @@ def gather_nd(cx: Context, a: Attributes, data: Value, indices: Value) -> Value:
     """Elements, or slices, at coordinates; the first axis of ``indices`` counts the coordinates. Negatives wrap."""
     depth = _depth(indices, data.shape)
     kind = TensorType(data.dtype, (*indices.shape[1:], *data.shape[depth:]))
-    return cx.op("GatherND", data, _coordinates(cx, indices), type=kind)
+    return cx.op("GatherND", data, _wrapped(cx, _coordinates(cx, indices), data, depth), type=kind)
+
+
+def _wrapped(cx: Context, places: Value, data: Value, depth: int) -> Value:
+    """Coordinates with negative ones counted from the end, which not every engine's GatherND does."""
+    if places.const is not None and not (places.const < 0).any():
+        return places
+    ends = cx.op("Add", places, cx.shape(data.shape[:depth], data), type=places.type)
+    negative = cx.op("Less", places, cx.const(0, np.int64), type=TensorType(np.dtype(bool), places.shape))
+    return cx.op("Where", negative, ends, places, type=places.type)
 
 
 def _depth(indices: Value, shape: Shape) -> int:

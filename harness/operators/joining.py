@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from ..dims import Dim, Size
 from ..graph import TensorType
@@ -144,11 +145,11 @@ def _equal_parts(cx: Context, x: Value, axis: int, count: int) -> list[Value]:
 def _parts(cx: Context, x: Value, axis: int, starts: Sequence[int]) -> list[Value]:
     size = static(x.shape[axis], "the size of an axis that is split")
     bounds = [*starts, size]
-    if any(not 0 <= begin <= end for begin, end in zip(bounds, bounds[1:])):
+    if any(not 0 <= begin <= end for begin, end in pairwise(bounds)):
         raise Unsupported(f"indices={tuple(starts)} do not ascend from 0 to the size {size}")
-    if any(begin == end for begin, end in zip(bounds, bounds[1:])) and not cx.np_shape:
+    if any(begin == end for begin, end in pairwise(bounds)) and not cx.np_shape:
         raise Unsupported(f"indices={tuple(starts)} leave a part of axis {axis} empty")
-    return [cut(cx, x, axis, begin, end) for begin, end in zip(bounds, bounds[1:])]
+    return [cut(cx, x, axis, begin, end) for begin, end in pairwise(bounds)]
 
 
 @operator("khatri_rao")

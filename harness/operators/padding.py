@@ -89,7 +89,7 @@ def _by_extreme(reduction: str):  # type: ignore[no-untyped-def]
     def extend(cx: Context, x: Value, axis: int, pair: tuple[int, int]) -> Value:
         edge = cx.reduce(reduction, x, (axis,), keepdims=True)
         parts = []
-        for position, count in enumerate((pair[0], None, pair[1])):
+        for count in (pair[0], None, pair[1]):
             if count is None:
                 parts.append(x)
             elif count:

@@ -56,6 +56,23 @@ UNCOVERED = [
         ("NCW", "NCDHW"),
         "MXNet has it for images only",
     ),
+    *(
+        Uncovered((operator,), "initial", (), "MXNet refuses it, and so does the lowering")
+        for operator in ("_np_max", "_np_min", "_np_prod", "_np_sum", "_npi_mean")
+    ),
+    Uncovered(("_arange", "_npi_arange"), "infer_range", (True,), "refused: the length would follow from the reader"),
+    Uncovered(("_contrib_quantize",), "out_type", ("uint8",), "refused: MXNet's kernels differ in their offset"),
+    Uncovered(
+        ("_contrib_quantized_act",),
+        "act_type",
+        ("sigmoid", "softrelu", "softsign", "tanh"),
+        "refused: MXNet quantizes relu alone",
+    ),
+    Uncovered(("_contrib_quantized_pooling",), "pool_type", ("avg", "lp", "sum"), "refused: oneDNN rounds inside"),
+    Uncovered(("_contrib_quantized_pooling",), "pooling_convention", ("full", "same"), "refused"),
+    Uncovered(("_npi_dsplit",), "axis", (), "np.dsplit writes 2; with another number MXNet writes outside of its outputs"),
+    Uncovered(("_npi_pad",), "reflect_type", (), "even alone: odd is refused"),
+    Uncovered(("_rnn_param_concat",), "dim", (), "parameters of recurrent layers are vectors: 0 alone"),
 ]
 
 

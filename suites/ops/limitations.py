@@ -70,6 +70,12 @@ def _has_nan(case: Case) -> bool:
     return any(bool(np.isnan(np.asarray(v, np.float64)).any()) for v in values)
 
 
+def _is_out_of_bounds(case: Case) -> bool:
+    """Whether a take(mode=raise) has written-out indices below 0."""
+    values = case.inputs["indices"].values
+    return case.attributes.get("mode") == "raise" and values is not None and bool((np.asarray(values) < 0).any())
+
+
 def _is_indefinite(case: Case) -> bool:
     values = case.inputs["A"].values
     return isinstance(values, np.ndarray) and bool((np.linalg.eigvalsh(values.astype(np.float64)) <= 0).any())
@@ -82,6 +88,26 @@ LIMITATIONS = [
         "DIFFERENT",
         _has_nan,
         Case("max", {"axis": "1"}, {"data": Tensor((1, 3), values=np.array([[1.0, np.nan, 3.0]]))}),
+    ),
+    Limitation(
+        ("argmax", "argmin", "argmax_channel", "_npi_argmax", "_npi_argmin"),
+        "the position of the largest or smallest of numbers with a NaN among them is that of the NaN in MXNet; "
+        "engines do not say which one they give",
+        "DIFFERENT",
+        _has_nan,
+        Case("argmax", {"axis": "1"}, {"data": Tensor((1, 3), values=np.array([[1.0, np.nan, 3.0]]))}),
+    ),
+    Limitation(
+        ("take",),
+        "mode=raise: MXNet raises an error on an index out of bounds; a compiled model whose indices are inputs counts "
+        "negative ones from the end, and what others give depends on the engine",
+        "DIFFERENT",
+        _is_out_of_bounds,
+        Case(
+            "take",
+            {"mode": "raise"},
+            {"a": Tensor((3, 2)), "indices": Tensor((1,), "int32", values=np.array([-1]))},
+        ),
     ),
     Limitation(
         FACTORIZED,

@@ -31,7 +31,7 @@ TABLE: list[tuple[tuple[str, ...], list, dict]] = [
     (("_div_scalar",), [DEFAULT, 2.5, -3.0], dict(values=EDGES)),
     (("_rdiv_scalar",), [DEFAULT, 2.5, -3.0], dict(low=1, values=(INF, NAN, 2.0), dtypes=("float32", "float16", "int32", "int64", "int8", "uint8"))),
     (("_mod_scalar", "_npi_mod_scalar"), [DEFAULT, 2.5, -3.0, 0.0], dict(dtypes=("float32", *INTEGERS), values=(0.0, 1.0, 7.0, -7.0, NAN))),
-    (("_rmod_scalar", "_npi_rmod_scalar"), [DEFAULT, 2.5, -3.0], dict(dtypes=("float32", *INTEGERS), values=(0.0, 1.5, 7.0, -7.0, NAN))),
+    (("_rmod_scalar", "_npi_rmod_scalar"), [DEFAULT, 2.5, -3.0], dict(dtypes=("float32", *INTEGERS), values=(0.0, 1.5, 7.0, -7.0, NAN, INF, -INF))),
     (("_power_scalar", "_npi_power_scalar"), [DEFAULT, 2.0, 0.5, 3.0], dict(low=0.5, high=5)),
     (("_rpower_scalar", "_npi_rpower_scalar"), [DEFAULT, 2.0, 0.5, 3.0], dict(low=0, high=4)),
     (("_maximum_scalar", "_minimum_scalar"), [DEFAULT, 2.5, -3.0], dict(values=EDGES)),

@@ -19,8 +19,11 @@ def found() -> dict[str, list[tuple[str, tuple[object, ...]]]]:
     return gaps()
 
 
+LOOPS = {"_foreach", "_while_loop", "_cond"}  # suites/ops/test_control.py draws whole graphs
+
+
 def test_lowered_operators_have_cases() -> None:
-    assert not sorted(set(registry.definitions()) - SPECIFIED)
+    assert not sorted(set(registry.definitions()) - SPECIFIED - LOOPS)
 
 
 def test_cases_are_of_lowered_operators() -> None:
