@@ -72,7 +72,7 @@ def network(name: str, size: int) -> tuple[Graph, dict[str, np.ndarray]]:
     np.random.seed(7)
     block = mx.gluon.model_zoo.vision.get_model(name)
     block.initialize(mx.init.MSRAPrelu())
-    _settle(block, mx.nd.random.uniform(-1, 1, (4, 3, size, size)))
+    _settle(block, mx.nd.random.uniform(-1, 1, (2, 3, size, size)))
     return read_model(block, None, [])
 
 

@@ -12,7 +12,7 @@ from harness.compiler import compile_graph
 
 from .gluon_zoo import NAMES, examine, held_to_mxnet, images, network
 
-QUICK = {"resnet18_v1", "resnet18_v2", "vgg11_bn", "alexnet", "densenet121", "squeezenet1.1", "inceptionv3",
+QUICK = {"resnet18_v1", "resnet18_v2", "vgg11_bn", "alexnet", "densenet121", "squeezenet1.1",
          "mobilenet0.25", "mobilenetv2_0.25"}  # fmt: skip
 
 
