@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-import harness
 from harness.accelerator import binding
 from harness.frontend.compat import mxnet
 
@@ -60,7 +59,7 @@ def _bound(model: Any, x: Any, y: Any) -> Callable[[], None]:
 _keep: list[Any] = []
 
 
-def overhead(runs: int = 400) -> dict[str, Any]:
+def overhead(runs: int = 200) -> dict[str, Any]:
     """MXNet's whole call with a segment, and the engine's bound call alone, interleaved."""
     import harness.accelerator
     from harness.accelerator import segment
@@ -99,7 +98,7 @@ def overhead(runs: int = 400) -> dict[str, Any]:
     return found
 
 
-def resnet50(rounds: int = 12) -> dict[str, Any]:
+def resnet50(rounds: int = 6) -> dict[str, Any]:
     """ResNet-50 v1, batch 1, 224 x 224: plain hybridized MXNet against one changed line, interleaved."""
     import harness.accelerator  # noqa: F401
 
@@ -168,12 +167,12 @@ def repetition(calls: int = 500, rebuilds: int = 1000) -> dict[str, Any]:
 def zoo(limit: int | None = None) -> dict[str, Any]:
     """The 34 Gluon networks through net.optimize_for and sym.optimize_for, against harness.compile's answer."""
     import harness.accelerator
-    from suites.models.test_zoo import NAMES, _size
+    from suites.models.gluon_zoo import NAMES, size_of
 
     mx = mxnet()
     found: dict[str, Any] = {}
     for name in NAMES[:limit]:
-        net, x = _zoo(name, _size(name))
+        net, x = _zoo(name, size_of(name, True))
         net.hybridize()
         net(x).wait_to_read()
         model = harness.compile(net, inputs={"data": x.shape}, engine="onnxruntime", fallback="error", threads=2)
