@@ -26,6 +26,7 @@ import multiprocessing
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -670,7 +671,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
 
 def store(name: str, found: dict[str, Any], work: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
     """Put what was found into the reports; the row as it is now. Other sweeps may run beside this one."""
-    with filelock.FileLock(REPORT.with_suffix(".lock")):
+    with filelock.FileLock(Path(tempfile.gettempdir()) / "mxtrt-zoo.lock"):
         rows = read()
         before = rows.get(name, {})
         if work is builder and "builder" not in found:
