@@ -80,13 +80,24 @@ def interleaved(calls: dict[str, Any], rounds: int) -> dict[str, list[float]]:
 
 def one(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """``measure`` in a process of its own; the reason in place of figures where it fails."""
-    arguments = ["--rounds", options.rounds, "--threads", options.threads, "--engine", options.engine, "--batch", options.batch]
+    arguments = [
+        "--rounds",
+        options.rounds,
+        "--threads",
+        options.threads,
+        "--engine",
+        options.engine,
+        "--batch",
+        options.batch,
+    ]
     command = [sys.executable, __file__, "--one", name, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(options.threads)}
     for variable in ("MXNET_MKLDNN_ENABLED", "MXNET_SUBGRAPH_BACKEND"):
         environment.pop(variable, None)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=options.timeout, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=options.timeout, check=False
+        )
     except subprocess.TimeoutExpired:
         return {"network": name, "error": f"not done after {options.timeout} s"}
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]

@@ -160,7 +160,14 @@ def save(root: Path, record: Mapping[str, Any], cells: Mapping[str, Mapping[str,
         "machine_info": {RECORD: dict(record)},
         "commit_info": {"id": machine.commit(root.parent) or "unknown"},
         "benchmarks": [
-            {"fullname": key, "name": key, "group": "bench", "params": None, "extra_info": dict(cell), "stats": _stats(cell["runs"])}
+            {
+                "fullname": key,
+                "name": key,
+                "group": "bench",
+                "params": None,
+                "extra_info": dict(cell),
+                "stats": _stats(cell["runs"]),
+            }
             for key, cell in cells.items()
         ],
         "datetime": datetime.now(timezone.utc).isoformat(),

@@ -31,18 +31,28 @@ def bench(arguments: Sequence[str]) -> int:
     Raises:
         HarnessError: a side cannot be understood or measured.
     """
-    parser = argparse.ArgumentParser("mxtrt bench", description="Measure a model, or compare two sides (A B) with a verdict.")
+    parser = argparse.ArgumentParser(
+        "mxtrt bench", description="Measure a model, or compare two sides (A B) with a verdict."
+    )
     parser.add_argument("a", metavar="A", help=_SIDE_HELP)
-    parser.add_argument("b", metavar="B", nargs="?", help="what differs: engine=mxnet, precision=fp16, commit=HEAD~1, another MODEL")
+    parser.add_argument(
+        "b", metavar="B", nargs="?", help="what differs: engine=mxnet, precision=fp16, commit=HEAD~1, another MODEL"
+    )
     parser.add_argument("-i", "--input", action="append", metavar="NAME=SHAPE[@TYPE]")
-    parser.add_argument("--runs", type=int, default=RUNS, help=f"processes a side, at least {MIN_RUNS} (default {RUNS})")
+    parser.add_argument(
+        "--runs", type=int, default=RUNS, help=f"processes a side, at least {MIN_RUNS} (default {RUNS})"
+    )
     parser.add_argument("--seconds", type=float, default=1.0, help="of measuring in each run")
     parser.add_argument("--warmup", type=float, default=0.3, help="seconds before it")
-    parser.add_argument("--min-effect", type=float, default=MIN_EFFECT, help="the smallest change that matters, as a share")
+    parser.add_argument(
+        "--min-effect", type=float, default=MIN_EFFECT, help="the smallest change that matters, as a share"
+    )
     parser.add_argument("--metric", choices=("median", "p99", "setup", "first_answer"), default="median")
     parser.add_argument("--save", metavar="NAME", help="store the figures as a baseline")
     parser.add_argument("--storage", type=Path, default=None, help="default: reports/baselines")
-    parser.add_argument("--scenario", choices=scenarios.NAMES, help="a LoadGen scenario in place of the loop (one side)")
+    parser.add_argument(
+        "--scenario", choices=scenarios.NAMES, help="a LoadGen scenario in place of the loop (one side)"
+    )
     parser.add_argument("--target-qps", type=float, default=None, help="of the scenario server")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(list(arguments))
@@ -102,7 +112,10 @@ def _metric(one: sides.Run, name: str) -> float:
 def _scenario(side: sides.Side, given: argparse.Namespace) -> int:
     if given.b:
         raise OptionError("a scenario measures one side; run it twice")
-    with tempfile.TemporaryDirectory(prefix="mxtrt-bench-") as folder, sides.prepared(side, Path(folder)) as (ready, tree):
+    with (
+        tempfile.TemporaryDirectory(prefix="mxtrt-bench-") as folder,
+        sides.prepared(side, Path(folder)) as (ready, tree),
+    ):
         result = scenarios.run(ready, tree, given.scenario, given.seconds, given.target_qps)
     if given.json:
         print(json.dumps(dataclasses.asdict(result), indent=2))
@@ -120,8 +133,12 @@ def compare(arguments: Sequence[str]) -> int:
     Raises:
         OptionError: a name or file is not a stored benchmark.
     """
-    parser = argparse.ArgumentParser("mxtrt compare", description="Hold stored figures against a baseline, with a verdict.")
-    parser.add_argument("baseline", nargs="?", help="a file, a number or a name (default: the session before the candidate)")
+    parser = argparse.ArgumentParser(
+        "mxtrt compare", description="Hold stored figures against a baseline, with a verdict."
+    )
+    parser.add_argument(
+        "baseline", nargs="?", help="a file, a number or a name (default: the session before the candidate)"
+    )
     parser.add_argument("candidate", nargs="?", help="the same (default: the latest)")
     parser.add_argument("--storage", type=Path, default=None, help="default: reports/baselines")
     parser.add_argument("--min-effect", type=float, default=baseline.STORED_EFFECT)
@@ -158,7 +175,9 @@ def _history(folder: Path, as_json: bool) -> int:
         for name, points in baseline.series(baseline.stored(folder)).items()
     }
     if as_json:
-        print(json.dumps({name: [dataclasses.asdict(one) for one in points] for name, points in found.items()}, indent=2))
+        print(
+            json.dumps({name: [dataclasses.asdict(one) for one in points] for name, points in found.items()}, indent=2)
+        )
         return 0
     for name, points in found.items():
         print(f"{name}: {'; '.join(map(str, points)) or 'no change'}")
@@ -168,5 +187,9 @@ def _history(folder: Path, as_json: bool) -> int:
 
 
 def _as_json(decision: Decision) -> dict[str, Any]:
-    numbers = {name: value if value == value else None for name, value in dataclasses.asdict(decision).items() if name != "verdict"}
+    numbers = {
+        name: value if value == value else None
+        for name, value in dataclasses.asdict(decision).items()
+        if name != "verdict"
+    }
     return {"verdict": decision.verdict.value, **numbers}

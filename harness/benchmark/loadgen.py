@@ -19,7 +19,12 @@ from harness.benchmark.statistics import percentile
 _SAMPLES = 64  # that LoadGen draws from; the content is the same, a compiled model's time does not depend on it
 _STREAMS = 8
 _SERVER_LIMIT_NS = 15_000_000
-_LEAST_QUERIES = {"single_stream": 64, "multi_stream": 662, "server": 100, "offline": 1}  # early stopping needs 64 for p90, 662 for p99
+_LEAST_QUERIES = {
+    "single_stream": 64,
+    "multi_stream": 662,
+    "server": 100,
+    "offline": 1,
+}  # early stopping needs 64 for p90, 662 for p99
 
 
 class System:
@@ -110,9 +115,12 @@ def read_log(folder: Path, scenario: str) -> dict[str, Any]:
         entry = json.loads(found[1])
         entries[entry["key"]] = entry["value"]
         if entry["key"] == "result_invalid_reason":
-            problems.append(str(entry["value"]))
+            problems.append(str(entry["value"]).strip() or "early stopping is not satisfied: more queries are needed")
     stem = "result_{:.2f}_percentile_" + ("per_query_latency_ns" if scenario == "multi_stream" else "latency_ns")
-    p50, p90, p99 = (float(entries.get(stem.format(p), entries.get(f"result_{p:.2f}_percentile_latency_ns", 0))) / 1e9 for p in (50, 90, 99))
+    p50, p90, p99 = (
+        float(entries.get(stem.format(p), entries.get(f"result_{p:.2f}_percentile_latency_ns", 0))) / 1e9
+        for p in (50, 90, 99)
+    )
     metric, value = {
         "single_stream": ("p90 latency", p90), "multi_stream": ("p99 latency", p99), "server": ("p99 latency", p99),
         "offline": ("samples/s", float(entries.get("result_samples_per_second", 0))),

@@ -24,8 +24,15 @@ _RUNS = 5
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mxtrt")
-    group.addoption("--runs", type=int, default=_RUNS, help=f"processes of each speed test; a verdict needs {MIN_RUNS} (default {_RUNS})")
-    group.addoption("--min-effect", type=float, default=baseline.STORED_EFFECT, help="the smallest slowdown that counts, as a share")
+    group.addoption(
+        "--runs",
+        type=int,
+        default=_RUNS,
+        help=f"processes of each speed test; a verdict needs {MIN_RUNS} (default {_RUNS})",
+    )
+    group.addoption(
+        "--min-effect", type=float, default=baseline.STORED_EFFECT, help="the smallest slowdown that counts, as a share"
+    )
     group.addoption("--record-results", type=Path, help="write one JSON line per test, for `mxtrt report`")
 
 
@@ -57,7 +64,9 @@ class Comparison:
         machine_info[RECORD] = self.record
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
-    def pytest_benchmark_compare_machine_info(self, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]) -> None:
+    def pytest_benchmark_compare_machine_info(
+        self, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+    ) -> None:
         """Remember the baseline, and keep pytest-benchmark from warning of fields that do not matter: our gate decides."""
         self.baseline = _read_session(compared_benchmark)
         compared_benchmark["machine_info"] = json.loads(json.dumps(machine_info))
@@ -77,11 +86,19 @@ class Comparison:
         return bool(getattr(self.config.option, "benchmark_compare", False)) and _is_controller(self.config)
 
     def _compare(self, cells: dict[str, dict[str, Any]]) -> None:
-        now = Stored(None, datetime.now(timezone.utc).isoformat(), machine.commit(baseline.home().parent) or "unknown", self.record, cells)
+        now = Stored(
+            None,
+            datetime.now(timezone.utc).isoformat(),
+            machine.commit(baseline.home().parent) or "unknown",
+            self.record,
+            cells,
+        )
         before = self.baseline or self._another()
         if before is not None:
             self.baseline = before
-            self.rows = [row for row in baseline.compare(before, now, self.config.option.min_effect) if row.name in cells]
+            self.rows = [
+                row for row in baseline.compare(before, now, self.config.option.min_effect) if row.name in cells
+            ]
 
     def _another(self) -> Stored | None:
         """A baseline of this hardware that another Python made; else one of other hardware, to say so."""

@@ -17,7 +17,6 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
@@ -69,9 +68,17 @@ def run(side: Side, tree: Path, scenario: str, seconds: float = 2.0, target_qps:
         raise OptionError("a scenario runs on the tree as it is; leave commit= away")
     by = by or ("loadgen" if available() else "python")
     if by == "python" and scenario not in IN_PYTHON:
-        raise EngineMissing(f"the scenario {scenario} needs LoadGen: pip install 'mxtrt[loadgen]'; without it there are {', '.join(IN_PYTHON)}")
+        raise EngineMissing(
+            f"the scenario {scenario} needs LoadGen: pip install 'mxtrt[loadgen]'; without it there are {', '.join(IN_PYTHON)}"
+        )
     with tempfile.TemporaryDirectory(prefix="mxtrt-loadgen-") as logs:
-        request = {**side.request(seconds, 0.2, 10), "scenario": scenario, "by": by, "logs": logs, "target_qps": target_qps}
+        request = {
+            **side.request(seconds, 0.2, 10),
+            "scenario": scenario,
+            "by": by,
+            "logs": logs,
+            "target_qps": target_qps,
+        }
         command = [sys.executable, "-c", _LAUNCH, str(tree), str(WORKER), json.dumps(request)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=300 + 20 * seconds, check=False)
@@ -101,6 +108,11 @@ def table(name: str, result: Result) -> Table:
         (result.metric, value),
         ("queries", result.queries),
         *((key, show(getattr(result, key))) for key in ("p50", "p90", "p99")),
-        ("by", "MLCommons LoadGen (not an MLPerf result)" if result.by == "loadgen" else "Python (LoadGen is not installed)"),
+        (
+            "by",
+            "MLCommons LoadGen (not an MLPerf result)"
+            if result.by == "loadgen"
+            else "Python (LoadGen is not installed)",
+        ),
     ]
     return make(f"{result.scenario}: {name}", ("", ""), rows)

@@ -28,7 +28,9 @@ ENGINES = ("auto", "onnxruntime", "tensorrt", "tensorrt_rtx", "mxnet")
 _ZOO = "zoo:"
 # runs the worker as a script, but with the side's tree in front and not the worker's own folder, whose modules
 # have names of the standard library
-_LAUNCH = "import runpy,sys; sys.path[0]=sys.argv.pop(1); sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+_LAUNCH = (
+    "import runpy,sys; sys.path[0]=sys.argv.pop(1); sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +222,7 @@ def reduce(runs: list[Run]) -> dict[str, Any]:
         stored[name] = median([getattr(one, name) for one in runs])
     for name in runs[0].phases:
         stored[name] = {
-            key: median([getattr(one.phases[name], key) for one in runs]) for key in ("median", "p90", "p95", "p99", "cov")
+            key: median([getattr(one.phases[name], key) for one in runs])
+            for key in ("median", "p90", "p95", "p99", "cov")
         }
     return stored

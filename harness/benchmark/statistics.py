@@ -16,7 +16,7 @@ def percentile(values: Sequence[float], p: float) -> float:
     """trtexec's: of the ascending list, the element at max(n - 1 - int((1 - p/100) * n), 0)."""
     ordered = sorted(values)
     count = len(ordered)
-    return ordered[max(count - 1 - int((1 - p / 100) * count), 0)]
+    return ordered[max(count - 1 - int(count * (100 - p) / 100), 0)]  # 1 - p/100 would be rounded
 
 
 def median(values: Sequence[float]) -> float:

@@ -49,7 +49,9 @@ def measurement(cells: Mapping[str, Mapping[str, Any]], decision: Decision | Non
     for name, cell in cells.items():
         figures = [seconds(cell[key]) for key in ("median", "p90", "p99")]
         memory = f"{cell['peak_rss'] / 2**20:.0f} MiB"
-        rows.append([name, len(cell["runs"]), *figures, f"{cell['throughput']:.4g}", seconds(cell["first_answer"]), memory, ""])
+        rows.append(
+            [name, len(cell["runs"]), *figures, f"{cell['throughput']:.4g}", seconds(cell["first_answer"]), memory, ""]
+        )
     if decision is not None:
         rows[-1][-1] = Text(str(decision), STYLES[decision.verdict])
     phases = [f"{name}: " + ", ".join(f"{phase} {seconds(cell[phase]['median'])}" for phase in ("enqueue", "h2d", "compute", "d2h"))
@@ -79,7 +81,9 @@ def comparison(baseline: str, rows: Sequence[Row]) -> Table:
 def verdict_lines(rows: Sequence[Row], commit: str) -> str:
     """The count of each verdict, what the unusual ones mean, and what to do next."""
     counts = Counter(row.decision.verdict for row in rows)
-    lines = [", ".join(f"{counts[verdict]} {verdict.value}" for verdict in STYLES if counts[verdict]) or "nothing to compare"]
+    lines = [
+        ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in STYLES if counts[verdict]) or "nothing to compare"
+    ]
     lines += [f"{verdict.value}: {text}" for verdict, text in _MEANING.items() if counts[verdict]]
     doubtful = counts[Verdict.SLOWER] + counts[Verdict.AMBIGUOUS] + counts[Verdict.INCOMPARABLE]
     if doubtful and commit and commit != "unknown":

@@ -172,7 +172,10 @@ def runs_needed(noise: float, effect: float, min_effect: float = MIN_EFFECT, pow
 
 
 def detection_power(noise: float, effect: float, runs: int, min_effect: float = MIN_EFFECT) -> float:
-    """The probability that ``runs`` runs a side find a slowdown of ``effect``."""
+    """The probability that ``runs`` runs a side find a slowdown of ``effect``.
+
+    By the t distribution: below ten runs the bootstrap is more careful, and finds less.
+    """
     from scipy import stats
 
     freedom = 2 * (runs - 1)

@@ -6,6 +6,7 @@ perhaps): of that it uses the public API only, and :mod:`harness.benchmark.clock
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -59,12 +60,13 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     call()
     first = time.perf_counter() - _START
     try:
-        from harness.benchmark import clocks
+        clocks: Any = importlib.import_module("harness.benchmark.clocks")
     except ImportError:  # a commit that is older than the clocks
-        clocks = None  # type: ignore[assignment]
+        clocks = None
     if clocks is None:
         times = _measure(call, request)
-        phases, before, after = {}, None, None
+        phases: dict[str, Any] = {}
+        before = after = None
     else:
         before = clocks.yardstick()
         times = clocks.measure(call, request["seconds"], request["warmup"], request["queries"])
@@ -76,13 +78,14 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         "setup": setup,
         "first_answer": first,
         "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "yardstick": None if before is None else float(np.median([before, after])),  # type: ignore[list-item]
+        "yardstick": None if before is None else float(np.median([before, after])),
         "segments": [segment.engine for segment in model.segments] if model is not None else ["mxnet"],
     }
 
 
 def _measure(call: Any, request: dict[str, Any]) -> list[float]:
-    clock, times = time.perf_counter, []
+    clock = time.perf_counter
+    times: list[float] = []
     end = clock() + request["warmup"]
     while clock() < end:
         call()
@@ -94,7 +97,7 @@ def _measure(call: Any, request: dict[str, Any]) -> list[float]:
     return times
 
 
-def _arrays(inputs: dict[str, tuple[Any, str]]) -> dict[str, Any]:
+def _arrays(inputs: dict[str, Any]) -> dict[str, Any]:
     """Random inputs; integers are small, so that they are valid as indices."""
     import numpy as np
 
@@ -119,7 +122,7 @@ def _compiled(request: dict[str, Any]) -> tuple[Any, Any]:
             {name: harness.Input(_shape(shape), dtype) for name, (shape, dtype) in request["inputs"].items()},
             request["engine"] or "auto", request["precision"] or "fp32", **options,
         )  # fmt: skip
-    specs = {}
+    specs: dict[str, Any] = {}
     for name, spec in model.inputs.items():
         if not all(isinstance(size, (int, tuple)) for size in spec.shape):
             raise ValueError(f"input {name!r} has a size without a range: {spec}")
@@ -128,7 +131,7 @@ def _compiled(request: dict[str, Any]) -> tuple[Any, Any]:
     return lambda: model(**arrays), model
 
 
-def _shape(shape: list[Any]) -> tuple[Any, ...]:
+def _shape(shape: Any) -> tuple[Any, ...]:
     return tuple(tuple(size) if isinstance(size, list) else size for size in shape)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .collect import History
 
 _BLUE, _ORANGE, _GREY, _RED = "#2563a8", "#c2571a", "#8a94a0", "#b3261e"
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "mxtrt", "font.family": "sans-serif", "font.size": 9, "axes.spines.top": False,
     "axes.spines.right": False, "axes.edgecolor": _GREY, "xtick.color": "#444", "ytick.color": "#444",
 }  # fmt: skip
@@ -31,7 +31,9 @@ def speed_chart(rows: Sequence[Mapping[str, Any]], where: str) -> str:
         ratios = np.array([row["ratio"] for row in ordered])
         errors = np.array([[row["ratio"] - row["low"], row["high"] - row["ratio"]] for row in ordered]).T.clip(0)
         colours = [_BLUE if ratio >= 1 else _ORANGE for ratio in ratios]
-        axes.barh(places, ratios, xerr=errors, color=colours, height=0.7, error_kw={"ecolor": "#333", "elinewidth": 0.8})
+        axes.barh(
+            places, ratios, xerr=errors, color=colours, height=0.7, error_kw={"ecolor": "#333", "elinewidth": 0.8}
+        )
         axes.axvline(1, color="#333", linewidth=0.8, linestyle="--")
         axes.set_yticks(places, [row["network"] for row in ordered])
         axes.set_xlabel("times as fast as MXNet 1.9.1 (1 = MXNet), 95 % interval")

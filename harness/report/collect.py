@@ -158,9 +158,13 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         try:
             row = json.loads(line)
-            found.append({"reason": "", "properties": {}, "seconds": 0.0, **row, "test": row["test"], "outcome": row["outcome"]})
+            found.append(
+                {"reason": "", "properties": {}, "seconds": 0.0, **row, "test": row["test"], "outcome": row["outcome"]}
+            )
         except (ValueError, KeyError, TypeError) as error:
-            raise OptionError(f"{path}, line {number}, is not a test's result ({error}); run pytest --record-results again") from None
+            raise OptionError(
+                f"{path}, line {number}, is not a test's result ({error}); run pytest --record-results again"
+            ) from None
     return found
 
 
@@ -209,7 +213,9 @@ def _history(root: Path) -> list[History]:
     for folder in sorted(path for path in root.glob("*") if path.is_dir()):
         sessions = baseline.stored(folder)
         for name, points in baseline.series(sessions).items():
-            runs = next(session.cells[name]["runs"] for session in reversed(sessions) if session.cells.get(name, {}).get("runs"))
+            runs = next(
+                session.cells[name]["runs"] for session in reversed(sessions) if session.cells.get(name, {}).get("runs")
+            )
             changes = change_points([value for _, _, value in points], [commit for _, commit, _ in points])
             found.append(History(f"{folder.name}: {name.rpartition('::')[2]}", points, (min(runs), max(runs)), changes))
     return found

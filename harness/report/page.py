@@ -32,7 +32,9 @@ def main(arguments: Sequence[str]) -> int:
     """
     parser = argparse.ArgumentParser("mxtrt report", description="Write the report of stored results as one page.")
     parser.add_argument("--output", type=Path, default=Path("reports"), help="folder of index.html (default: reports)")
-    parser.add_argument("--reports", type=Path, default=None, help="folder of stored results (default: the checkout's reports)")
+    parser.add_argument(
+        "--reports", type=Path, default=None, help="folder of stored results (default: the checkout's reports)"
+    )
     parser.add_argument("--results", type=Path, default=None, help="test results, from pytest --record-results")
     given = parser.parse_args(list(arguments))
     from ..benchmark.baseline import home
@@ -69,7 +71,9 @@ def render(content: Content) -> str:
     except ImportError as error:
         raise EngineMissing(f"the report needs Jinja2 and matplotlib ({error}); pip install 'mxtrt[bench]'") from None
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    template = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template("page.html.j2")
+    template = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(
+        "page.html.j2"
+    )
     measured = [row for row in content.speed.get("measured", ()) if "ratio" in row]
     where = content.speed.get("machine", {})
     text = template.render(
@@ -86,7 +90,9 @@ def render(content: Content) -> str:
         short=short,
     )
     if len(text.encode()) > PAGE_LIMIT:
-        raise HarnessError(f"the report has {len(text.encode())} bytes, the limit is {PAGE_LIMIT}; pass fewer --results")
+        raise HarnessError(
+            f"the report has {len(text.encode())} bytes, the limit is {PAGE_LIMIT}; pass fewer --results"
+        )
     return text
 
 
@@ -125,10 +131,20 @@ def as_csv(content: Content) -> str:
         if not row.cells:
             table.writerow(("operator", row.name, "", "not run" if row.lowered else "unsupported", row.reason))
     for network in content.networks:
-        table.writerow(("network", network.get("network"), "onnxruntime fp32", network.get("status"), network.get("reason", "")))
+        table.writerow(
+            ("network", network.get("network"), "onnxruntime fp32", network.get("status"), network.get("reason", ""))
+        )
     for network in content.gpu_networks:
         for precision, cell in network.get("cells", {}).items():
-            table.writerow(("network", network["network"], f"{network['source']} {precision}", cell.get("status"), cell.get("error", "")))
+            table.writerow(
+                (
+                    "network",
+                    network["network"],
+                    f"{network['source']} {precision}",
+                    cell.get("status"),
+                    cell.get("error", ""),
+                )
+            )
     return file.getvalue()
 
 
@@ -144,7 +160,9 @@ def junit(content: Content) -> bytes:
 def _junit(content: Content, length: int, passed: bool, most: int | None = None) -> bytes:
     counts = content.outcomes
     skipped = counts["skipped"] + counts["xfailed"]
-    suite = ElementTree.Element("testsuite", name="mxtrt", tests=str(len(content.tests)), failures=str(counts["failed"]), skipped=str(skipped))
+    suite = ElementTree.Element(
+        "testsuite", name="mxtrt", tests=str(len(content.tests)), failures=str(counts["failed"]), skipped=str(skipped)
+    )
     chosen = [test for test in content.tests if passed or test["outcome"] != "passed"]
     for test in sorted(chosen, key=lambda one: one["outcome"] != "failed")[:most]:
         module, _, name = test["test"].partition("::")
@@ -156,7 +174,7 @@ def _junit(content: Content, length: int, passed: bool, most: int | None = None)
         if test["outcome"] != "passed":
             tag = "failure" if test["outcome"] == "failed" else "skipped"
             ElementTree.SubElement(case, tag, message=_legal(str(test["reason"]))[:length])
-    return ElementTree.tostring(suite, "utf-8", xml_declaration=True)
+    return bytes(ElementTree.tostring(suite, "utf-8", xml_declaration=True))
 
 
 def _legal(text: str) -> str:

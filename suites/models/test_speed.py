@@ -39,7 +39,10 @@ class Cell:
 CELLS = [
     Cell("mobilenet0.25", 64, 1, slow=False),
     Cell("resnet18_v1", 64, 1, slow=False),
-    *(Cell(name, 224, 1) for name in ("vgg16", "vgg19_bn", "resnet50_v1", "resnet50_v2", "resnet152_v1", "densenet121")),
+    *(
+        Cell(name, 224, 1)
+        for name in ("vgg16", "vgg19_bn", "resnet50_v1", "resnet50_v2", "resnet152_v1", "densenet121")
+    ),
     *(Cell("resnet18_v1", 64, batch) for batch in (8, 32, 128)),
     *(Cell("resnet18_v1", 64, 1, engine) for engine in ("mxnet",)),
 ]
@@ -54,7 +57,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 CLOCK = VirtualClock()
 
 
-@pytest.mark.parametrize("cell", [pytest.param(c, id=c.name, marks=[pytest.mark.slow] if c.slow else []) for c in CELLS])
+@pytest.mark.parametrize(
+    "cell", [pytest.param(c, id=c.name, marks=[pytest.mark.slow] if c.slow else []) for c in CELLS]
+)
 @pytest.mark.benchmark(group="latency", timer=CLOCK)
 def test_latency(cell: Cell, folder: Path, benchmark, pytestconfig: pytest.Config, record_property) -> None:
     shape = (cell.batch, 3, cell.size, cell.size)
