@@ -22,7 +22,7 @@ _SERVER_LIMIT_NS = 15_000_000
 _LEAST_QUERIES = {
     "single_stream": 64,
     "multi_stream": 662,
-    "server": 100,
+    "server": 662,
     "offline": 1,
 }  # early stopping needs 64 for p90, 662 for p99
 

@@ -159,7 +159,7 @@ def _mxnet(request: dict[str, Any]) -> tuple[Any, None]:
 def _phases(clocks: Any, model: Any, request: dict[str, Any]) -> dict[str, Any]:
     """Enqueue, transfers and compute of a model that is one TensorRT part."""
     program = getattr(model, "_program", None)
-    steps = getattr(program, "steps", ())
+    steps: Any = getattr(program, "steps", ())
     if len(steps) != 1 or not hasattr(steps[0].session, "cuda"):
         return {}
     session = steps[0].session
