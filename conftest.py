@@ -36,8 +36,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 from hypothesis import HealthCheck, settings  # noqa: E402
 
-settings.register_profile("quick", derandomize=True, deadline=None, database=None, print_blob=True,
-                          suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+settings.register_profile(
+    "quick",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 settings.load_profile("quick")
 
 pytest_plugins = ["harness.benchmark.pytest_plugin"]

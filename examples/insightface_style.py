@@ -23,11 +23,15 @@ def write_checkpoint(prefix: str) -> None:
     data = mx.sym.Variable("data")
     body = (data - 127.5) * 0.0078125
     for number, filters in enumerate((16, 32)):
-        body = mx.sym.Convolution(body, num_filter=filters, kernel=(3, 3), stride=(2, 2), pad=(1, 1), name=f"conv{number}")
+        body = mx.sym.Convolution(
+            body, num_filter=filters, kernel=(3, 3), stride=(2, 2), pad=(1, 1), name=f"conv{number}"
+        )
         body = mx.sym.BatchNorm(body, fix_gamma=False, eps=2e-5, name=f"bn{number}")
         body = mx.sym.LeakyReLU(body, act_type="prelu", name=f"relu{number}")
     body = mx.sym.Dropout(mx.sym.Flatten(body), p=0.4)
-    embedding = mx.sym.BatchNorm(mx.sym.FullyConnected(body, num_hidden=128, name="pre_fc1"), fix_gamma=True, name="fc1")
+    embedding = mx.sym.BatchNorm(
+        mx.sym.FullyConnected(body, num_hidden=128, name="pre_fc1"), fix_gamma=True, name="fc1"
+    )
     network = mx.sym.SoftmaxOutput(mx.sym.FullyConnected(embedding, num_hidden=10, name="fc7"), name="softmax")
     module = mx.mod.Module(network)
     module.bind([("data", (1, 3, 112, 112))], [("softmax_label", (1,))])

@@ -40,7 +40,17 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 CONSTANTS = "constants.params"
 _EXTERNAL_ABOVE = 1 << 20  # bytes of constants in one ONNX file; more goes beside it, where it can be memory-mapped
-_PACKAGES = ("mxtrt", "numpy", "onnx", "onnx-ir", "onnxruntime", "mxnet", "tensorrt", "tensorrt-cu12", "tensorrt-rtx-cu13")
+_PACKAGES = (
+    "mxtrt",
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "mxnet",
+    "tensorrt",
+    "tensorrt-cu12",
+    "tensorrt-rtx-cu13",
+)
 
 
 def save(model: Model, folder: str | Path, extra: Callable[[Path], Document] | None = None) -> None:
@@ -212,7 +222,11 @@ def _write_onnx(model: ir.Model, path: Path, data: str) -> None:
 
 
 def _describe(name: str, spec: Input) -> Document:
-    return {"name": name, "shape": [list(s) if isinstance(s, tuple) else s for s in spec.shape], "dtype": spec.dtype.name}
+    return {
+        "name": name,
+        "shape": [list(s) if isinstance(s, tuple) else s for s in spec.shape],
+        "dtype": spec.dtype.name,
+    }
 
 
 def _as_json(options: Mapping[str, Any]) -> Document:
@@ -275,7 +289,9 @@ def _check_file(place: Path, name: str, seal: Document) -> None:
     except OSError as error:
         raise ArtifactError(f"{path}: missing or unreadable: {error}") from None
     if found["bytes"] != seal["bytes"]:
-        raise ArtifactError(f"{path}: has {found['bytes']} bytes, had {seal['bytes']} when it was saved; truncated or altered")
+        raise ArtifactError(
+            f"{path}: has {found['bytes']} bytes, had {seal['bytes']} when it was saved; truncated or altered"
+        )
     if found["sha256"] != seal["sha256"]:
         raise ArtifactError(f"{path}: altered since it was saved: its SHA-256 does not match the manifest's")
 
@@ -337,7 +353,9 @@ def _precision(saved: str, wanted: str | None) -> str:
     if wanted not in PRECISIONS:
         raise OptionError(f"precision: {wanted!r} is none of {', '.join(PRECISIONS)}")
     if saved not in ("fp32", "tf32"):
-        raise OptionError(f"precision: the saved model holds {saved} types already; {wanted} can only be made from fp32")
+        raise OptionError(
+            f"precision: the saved model holds {saved} types already; {wanted} can only be made from fp32"
+        )
     if wanted in ("int8", "fp8"):
         raise OptionError(f"precision: {wanted} needs calibration data; compile the model again from its source")
     return wanted

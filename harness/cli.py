@@ -40,17 +40,24 @@ exports = typer.Typer(name="export", help="A saved model in the form that a serv
 app.add_typer(exports)
 
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="path/prefix of prefix-symbol.json, a symbol.json, or a saved model's folder")
+    str,
+    typer.Argument(metavar="MODEL", help="path/prefix of prefix-symbol.json, a symbol.json, or a saved model's folder"),
 ]
-Params = Annotated[str | None, typer.Option("--params", help="a .params file, or an epoch number (default: beside the symbol)")]
+Params = Annotated[
+    str | None, typer.Option("--params", help="a .params file, or an epoch number (default: beside the symbol)")
+]
 Inputs = Annotated[
     list[str] | None,
-    typer.Option("--input", "-i", metavar="NAME=SHAPE", help="data=1,3,224,224; 1:4:8 for min:opt:max; @int32 for a type"),
+    typer.Option(
+        "--input", "-i", metavar="NAME=SHAPE", help="data=1,3,224,224; 1:4:8 for min:opt:max; @int32 for a type"
+    ),
 ]
 EngineName = Annotated[str | None, typer.Option("--engine", help="auto, onnxruntime, tensorrt or tensorrt_rtx")]
 Precision = Annotated[str | None, typer.Option("--precision", help="fp32, tf32, fp16, bf16, int8 or fp8")]
 Fallback = Annotated[str, typer.Option("--fallback", help="mxnet, or error: refuse what no engine can run")]
-Options = Annotated[list[str] | None, typer.Option("--option", "-O", metavar="KEY=VALUE", help="an option of the engine")]
+Options = Annotated[
+    list[str] | None, typer.Option("--option", "-O", metavar="KEY=VALUE", help="an option of the engine")
+]
 CacheDir = Annotated[str | None, typer.Option("--cache-dir", help="where built plans are kept")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for a program")]
 
@@ -114,7 +121,8 @@ def explain(
 def run(
     model: ModelArgument,
     data: Annotated[
-        list[str] | None, typer.Option("--data", "-d", metavar="NAME=FILE.npy", help="an input's array; random if not given")
+        list[str] | None,
+        typer.Option("--data", "-d", metavar="NAME=FILE.npy", help="an input's array; random if not given"),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="write the outputs as this .npz file")] = None,
     params: Params = None,
@@ -182,7 +190,9 @@ def check(
     else:
         for row in rows:
             print("  ".join(f"{key}: {value}" for key, value in row.items()))
-        print(f"{len(compiled.plan.models)} segment(s), {len(findings)} finding(s), {len(compiled.fallbacks)} MXNet node(s)")
+        print(
+            f"{len(compiled.plan.models)} segment(s), {len(findings)} finding(s), {len(compiled.fallbacks)} MXNet node(s)"
+        )
     refused = [row for row in rows if not row.get("ok", False)]
     raise typer.Exit(NO if refused or compiled.fallbacks else OK)
 
@@ -194,7 +204,9 @@ def check(
 def migrate(
     model: ModelArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the saved model")],
-    samples: Annotated[Path | None, typer.Option("--samples", help="folder of .npz or .npy inputs (default: random)")] = None,
+    samples: Annotated[
+        Path | None, typer.Option("--samples", help="folder of .npz or .npy inputs (default: random)")
+    ] = None,
     vectors: Annotated[int, typer.Option("--vectors", min=1, help="how many test vectors")] = 3,
     seed: Annotated[int, typer.Option("--seed", help="of random vectors")] = 0,
     params: Params = None,
@@ -331,8 +343,12 @@ def cache_verify(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
 @cache.command("prune")
 def cache_prune(
     cache_dir: CacheDir = None,
-    days: Annotated[float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="since the last use")] = None,
-    megabytes: Annotated[float | None, typer.Option("--max-size", metavar="MB", min=0, help="keep no more than this")] = None,
+    days: Annotated[
+        float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="since the last use")
+    ] = None,
+    megabytes: Annotated[
+        float | None, typer.Option("--max-size", metavar="MB", min=0, help="keep no more than this")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Remove damaged plans, and those that are old or too many."""
@@ -345,11 +361,15 @@ def cache_prune(
 
 @exports.command("triton")
 def export_triton(
-    artifacts: Annotated[list[str], typer.Argument(metavar="DIR...", help="saved models: versions 1, 2, ... of one model")],
+    artifacts: Annotated[
+        list[str], typer.Argument(metavar="DIR...", help="saved models: versions 1, 2, ... of one model")
+    ],
     repository: Annotated[Path, typer.Option("--repository", help="folder of the model repository")],
     name: Annotated[str | None, typer.Option("--name", help="of the model there (default: the first folder's)")] = None,
     instances: Annotated[int, typer.Option("--instances", min=1, help="executions under way at once on each GPU")] = 1,
-    queue_delay: Annotated[int, typer.Option("--queue-delay", min=0, help="microseconds a request may wait for others")] = 100,
+    queue_delay: Annotated[
+        int, typer.Option("--queue-delay", min=0, help="microseconds a request may wait for others")
+    ] = 100,
     onnx: Annotated[bool, typer.Option("--onnx", help="ONNX where there is a TensorRT plan")] = False,
 ) -> None:
     """Write an entry of a Triton model repository: the model, config.pbtxt, warm-up samples, a README."""
@@ -390,7 +410,9 @@ def _part(module: str, name: str, what: str) -> Callable[..., Any]:
     try:
         function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise OptionError(f"{what} is not part of this installation ({error}); `mxtrt doctor` says what is there") from None
+        raise OptionError(
+            f"{what} is not part of this installation ({error}); `mxtrt doctor` says what is there"
+        ) from None
     return function
 
 
@@ -411,7 +433,9 @@ def read_inputs(items: Sequence[str] | None) -> dict[str, Any]:
         try:
             shape = tuple(_read_size(size) for size in sizes.split(",") if size.strip())
         except ValueError:
-            raise OptionError(f"--input {name}={text}: write it as {name}=1,3,224,224 or {name}=1:4:8,3,224,224@int32") from None
+            raise OptionError(
+                f"--input {name}={text}: write it as {name}=1,3,224,224 or {name}=1:4:8,3,224,224@int32"
+            ) from None
         specs[name] = Input(shape, dtype or "float32")  # type: ignore[arg-type]
     return specs
 
@@ -438,7 +462,18 @@ def _engine_options(items: Sequence[str] | None) -> dict[str, Any]:
             options[name] = json.loads(text)
         except ValueError:
             options[name] = text
-    reserved = {"source", "params", "inputs", "engine", "precision", "fallback", "cache_dir", "folder", "verify", "model"}
+    reserved = {
+        "source",
+        "params",
+        "inputs",
+        "engine",
+        "precision",
+        "fallback",
+        "cache_dir",
+        "folder",
+        "verify",
+        "model",
+    }
     for name in reserved & set(options):
         raise OptionError(f"--option {name}: is not an option of an engine; use --{name.replace('_', '-')}")
     return options
@@ -533,7 +568,9 @@ def _show_verdicts(verdicts: Sequence[Verdict], as_json: bool) -> None:
         _print_json({"ok": yes, "verdicts": rows})
     else:
         shown = [{**row, "ok": "yes" if row["ok"] else "NO", "headroom": f"{row['headroom']:.3g}", "max_error": f"{row['max_error']:.3g}"} for row in rows]  # fmt: skip
-        _show_table("Is it MXNet's answer?", ("ok", "vector", "output", "max_error", "headroom", "message"), shown, False)
+        _show_table(
+            "Is it MXNet's answer?", ("ok", "vector", "output", "max_error", "headroom", "message"), shown, False
+        )
         print("every answer is MXNet's" if yes else "NOT every answer is MXNet's")
     raise typer.Exit(OK if yes else NO)
 

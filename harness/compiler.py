@@ -187,7 +187,9 @@ def _lower(
         raise UnsupportedOperator(own or blocked, "fallback='mxnet' would leave them to MXNet")
     if blocked and not compat.available():
         own = [b for b in blocked if not b.reason.startswith("the type of its input ")]
-        raise UnsupportedOperator(own or blocked, "MXNet could run them, and is not installed: pip install 'mxtrt[mxnet]'")
+        raise UnsupportedOperator(
+            own or blocked, "MXNet could run them, and is not installed: pip install 'mxtrt[mxnet]'"
+        )
     for output in lowered.outputs:
         if isinstance(output, Missing):
             _ = output.type  # an output that is a variable without a value: raises, and names it
@@ -273,14 +275,16 @@ class _Requests:
 
     def build(self, name: str, model: ir.Model, samples: Samples | None) -> tuple[Session, ir.Model]:
         converted = convert(model, replace(self.conversion, samples=samples))
-        request = BuildRequest(
-            name, converted, self.profile, self.options, self.cache_dir, self.conversion.precision
-        )
+        request = BuildRequest(name, converted, self.profile, self.options, self.cache_dir, self.conversion.precision)
         return self.library.build(request), converted
 
 
 def _link(
-    lowered: LoweredGraph, parts: Sequence[Part], specs: Mapping[str, Input], requests: _Requests, notices: Sequence[str]
+    lowered: LoweredGraph,
+    parts: Sequence[Part],
+    specs: Mapping[str, Input],
+    requests: _Requests,
+    notices: Sequence[str],
 ) -> Model:
     """Slots for values, a session for each part, a step for each session."""
     producers = _producers(lowered)
@@ -311,7 +315,9 @@ def _link(
     program = Program(len(specs), len(slots), constants, tuple(_with_last_uses(steps, output_slots)), output_slots)
     names = _unique(lowered.graph.output_names)
     described = [(name, _describe(value, specs)) for name, value in zip(names, outputs)]
-    fallbacks = [Blocked(n.node.name, n.node.operator, n.reason) for n in lowered.nodes.values() if n.reason is not None]
+    fallbacks = [
+        Blocked(n.node.name, n.node.operator, n.reason) for n in lowered.nodes.values() if n.reason is not None
+    ]
     plan = Plan(
         tuple(models), requests.profile, requests.library.name, requests.conversion.precision, requests.options,
         tuple(notices), tuple(lowered.removed),
@@ -395,10 +401,14 @@ def _session(
         return requests.build(name, model, samples)
     from .engines.mxnet import MXNetSession
 
-    owners = {v.name: (lowered.nodes[i].node.name, k) for i in part.nodes for k, v in enumerate(lowered.nodes[i].outputs)}
+    owners = {
+        v.name: (lowered.nodes[i].node.name, k) for i in part.nodes for k, v in enumerate(lowered.nodes[i].outputs)
+    }
     # A node that was lowered before its part proved too small has outputs with ONNX names.
     sources = {name: f"{node}:{output}" for name, (node, output) in owners.items()}
-    nodes = [(lowered.nodes[i].node, [sources.get(v.name, v.name) for v in lowered.nodes[i].inputs]) for i in part.nodes]
+    nodes = [
+        (lowered.nodes[i].node, [sources.get(v.name, v.name) for v in lowered.nodes[i].inputs]) for i in part.nodes
+    ]
     constants = {v.name: v.const for v in reads if v.const is not None}
     heads = [owners[value.name] for value in produced]
     session = MXNetSession(nodes, heads, [v.name for v in reads], constants, lowered.graph.np_shape)

@@ -13,7 +13,7 @@ from functools import reduce
 from math import gcd
 from typing import NamedTuple, TypeGuard, Union
 
-Size = Union[int, "Dim"]  # noqa: UP007 - a forward reference
+Size = Union[int, "Dim"]
 Shape = tuple[Size, ...]
 
 

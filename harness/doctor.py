@@ -39,7 +39,9 @@ def examine() -> Iterator[Finding]:
     for name in ("numpy", "onnx", "onnx-ir", "ml_dtypes", "typer", "rich"):
         yield _package(name)
     yield _works("ONNX Runtime", _run_onnxruntime, "pip install onnxruntime", needed=True)
-    yield _works("MXNet (reference, and parts nothing lowers)", _run_mxnet, "pip install 'mxtrt[mxnet]' on Python 3.10 to 3.12")
+    yield _works(
+        "MXNet (reference, and parts nothing lowers)", _run_mxnet, "pip install 'mxtrt[mxnet]' on Python 3.10 to 3.12"
+    )
     yield _works("NVIDIA GPU", _find_gpu, "TensorRT needs an NVIDIA GPU and its driver; ONNX Runtime runs on the CPU")
     yield _library("TensorRT", "tensorrt", "pip install 'mxtrt[tensorrt]'")
     yield _library("TensorRT-RTX (checks networks without a GPU too)", "tensorrt_rtx", "pip install 'mxtrt[rtx]'")

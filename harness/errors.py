@@ -1,18 +1,18 @@
 """Every exception a caller of mxtrt can provoke.
 
-    HarnessError
-    ├── OptionError            an argument or option has a value that is not supported
-    ├── ModelError             the model's JSON, or the graph it describes, is not a valid MXNet model
-    │   └── ParameterError     a .params file or a parameter is damaged, missing or of the wrong shape
-    ├── InputError             an input is missing, unknown, or has another shape or type than was compiled for
-    ├── UnsupportedOperator    some nodes cannot be lowered and no fallback was allowed
-    ├── EngineError            an engine failed
-    │   ├── EngineMissing      the engine's library or device is not there
-    │   ├── BuildError         the engine refused the network
-    │   └── ExecutionError     the engine failed while running
-    ├── CalibrationError       calibration data are missing or unusable
-    ├── CacheError             the plan cache cannot be used as asked
-    └── ArtifactError          a saved model is truncated, altered, or of a newer format
+HarnessError
+├── OptionError            an argument or option has a value that is not supported
+├── ModelError             the model's JSON, or the graph it describes, is not a valid MXNet model
+│   └── ParameterError     a .params file or a parameter is damaged, missing or of the wrong shape
+├── InputError             an input is missing, unknown, or has another shape or type than was compiled for
+├── UnsupportedOperator    some nodes cannot be lowered and no fallback was allowed
+├── EngineError            an engine failed
+│   ├── EngineMissing      the engine's library or device is not there
+│   ├── BuildError         the engine refused the network
+│   └── ExecutionError     the engine failed while running
+├── CalibrationError       calibration data are missing or unusable
+├── CacheError             the plan cache cannot be used as asked
+└── ArtifactError          a saved model is truncated, altered, or of a newer format
 """
 
 from __future__ import annotations

@@ -49,7 +49,11 @@ class Program:
 
     def run(self, inputs: Sequence[Any]) -> list[Array]:
         """Fresh arrays, one per output."""
-        if len(self.steps) == 1 and self.outputs == self.steps[0].writes and self.steps[0].reads == tuple(range(self.inputs)):
+        if (
+            len(self.steps) == 1
+            and self.outputs == self.steps[0].writes
+            and self.steps[0].reads == tuple(range(self.inputs))
+        ):
             return self.steps[0].session.run(inputs)
         values: list[Any] = [*inputs, *[None] * (self.slots - self.inputs)]
         for slot, array in self.constants.items():

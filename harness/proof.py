@@ -87,7 +87,9 @@ def migrate(
     notices: list[str] = []
     graph, arrays = read_model(source, params, notices)
     model = compile_graph(graph, arrays, inputs, notices=notices, **compile_options)
-    drawn = list(_read_samples(Path(samples), model.inputs, vectors) if samples else random_samples(model.inputs, vectors, seed))
+    drawn = list(
+        _read_samples(Path(samples), model.inputs, vectors) if samples else random_samples(model.inputs, vectors, seed)
+    )
     reference = Reference(graph, arrays, drawn[0][1])
 
     def write(place: Path) -> dict[str, Any]:
@@ -182,7 +184,9 @@ class Reference:
         if not missing:
             return {}
         with mx.util.np_shape(self._np_shape):
-            known, _, auxiliary = self._symbol.infer_shape_partial(**{n: arrays[n].shape for n in self._order if n in arrays})
+            known, _, auxiliary = self._symbol.infer_shape_partial(
+                **{n: arrays[n].shape for n in self._order if n in arrays}
+            )
         names = [*self._symbol.list_arguments(), *self._symbol.list_auxiliary_states()]
         shapes = dict(zip(names, [*(known or ()), *(auxiliary or ())]))
         return {name: np.zeros(shapes.get(name) or (1,), np.float32) for name in missing}
@@ -263,7 +267,9 @@ def verify(
     document = read_manifest(place)
     proof = document.get("proof")
     if not proof:
-        raise ArtifactError(f"{place}: holds no proof; `mxtrt migrate MODEL --out DIR` writes a model with test vectors")
+        raise ArtifactError(
+            f"{place}: holds no proof; `mxtrt migrate MODEL --out DIR` writes a model with test vectors"
+        )
     loaded = model or load(place, engine, precision, verify=False, **options)
     verdicts: list[Verdict] = []
     for number, vector in enumerate(proof["vectors"]):

@@ -90,7 +90,9 @@ def overhead(runs: int = 200) -> dict[str, Any]:
         found[name] = {
             "call_us": {f"p{q}": round(float(np.percentile(whole, q)), 1) for q in (5, 25, 50)},
             "engine_us": {f"p{q}": round(float(np.percentile(alone, q)), 1) for q in (5, 25, 50)},
-            "overhead_us": {f"p{q}": round(float(np.percentile(whole, q) - np.percentile(alone, q)), 1) for q in (5, 25, 50)},
+            "overhead_us": {
+                f"p{q}": round(float(np.percentile(whole, q) - np.percentile(alone, q)), 1) for q in (5, 25, 50)
+            },
             "mxnet_relu_us": {f"p{q}": round(float(np.percentile(mxnets, q)), 1) for q in (5, 25, 50)},
         }
         del net

@@ -1,6 +1,6 @@
 """A JUnit file of `pytest suites/ops -m gpu` as the stored table of operator cells.
 
-    python scripts/gpu_cells.py JUNIT.xml --machine "GPU, driver, TensorRT" --out reports/gpu/cells.json
+python scripts/gpu_cells.py JUNIT.xml --machine "GPU, driver, TensorRT" --out reports/gpu/cells.json
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ def cells(path: Path) -> list[dict[str, Any]]:
             continue
         properties = {p.get("name"): p.get("value") for p in case.iter("property")}
         failure, skipped = case.find("failure"), case.find("skipped")
-        text = (failure if failure is not None else skipped).get("message") if failure is not None or skipped is not None else ""
+        text = (
+            (failure if failure is not None else skipped).get("message")
+            if failure is not None or skipped is not None
+            else ""
+        )
         state = "right"
         if failure is not None:
             state = "not built" if "BuildError" in (text or "") else "wrong"

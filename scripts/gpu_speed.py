@@ -37,9 +37,8 @@ def export(name: str) -> Path:
     """The network's files, written once."""
     folder = WORK / name
     if not (folder / "net-0000.params").exists():
-        from scripts.gpu_zoo import network, settle
-
         from harness.frontend.compat import mxnet
+        from scripts.gpu_zoo import network, settle
 
         mx = mxnet()
         net, size = network(name)
@@ -89,9 +88,9 @@ def write_table(name: str, samples: list[dict[str, np.ndarray]], path: Path) -> 
 
 def twin(name: str) -> Any:
     import torch
-    from scripts.torch_twin import Twin
 
     from harness.frontend.mxnet import read_model
+    from scripts.torch_twin import Twin
 
     graph, params = read_model(str(WORK / name / "net"), None, [])
     module = Twin(graph, params).cuda().half().eval()
@@ -273,7 +272,9 @@ def machine() -> dict[str, Any]:
     import torch
 
     query = "name,driver_version,clocks.sm,clocks.mem,power.limit,mig.mode.current"
-    smi = subprocess.run(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"], capture_output=True, text=True)
+    smi = subprocess.run(
+        ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"], capture_output=True, text=True
+    )
     return {
         "gpu": smi.stdout.strip(), "fields": query, "tensorrt": tensorrt.__version__, "torch": torch.__version__,
         "cuda": torch.version.cuda, "python": sys.version.split()[0], "numpy": np.__version__,

@@ -45,9 +45,7 @@ def network(name: str) -> tuple[Any, int]:
 
         net = model_zoo.get_model(name.removeprefix("gluoncv."), pretrained=False, pretrained_base=False)
     else:
-        from mxnet.gluon.model_zoo import vision
-
-        net = vision.get_model(name)
+        net = mx.gluon.model_zoo.vision.get_model(name)
     net.initialize(mx.init.MSRAPrelu())
     return net, 299 if "inception" in name else 224
 

@@ -52,19 +52,21 @@ class Twin(torch.nn.Module):
             values[index] = getattr(self, f"_{operator}")([values[i] for i in inputs], attributes)
         return values[self.head]
 
-    def _Convolution(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:
+    def _Convolution(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:  # noqa: N802
         bias = v[2] if len(v) > 2 else None
-        stride, pad, dilate = (_tuple(a.get(k), d) for k, d in (("stride", (1, 1)), ("pad", (0, 0)), ("dilate", (1, 1))))
+        stride, pad, dilate = (
+            _tuple(a.get(k), d) for k, d in (("stride", (1, 1)), ("pad", (0, 0)), ("dilate", (1, 1)))
+        )
         return functional.conv2d(v[0], v[1], bias, stride, pad, dilate, int(a.get("num_group", 1)))
 
-    def _BatchNorm(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:
+    def _BatchNorm(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:  # noqa: N802
         x, gamma, beta, mean, var = v
         return functional.batch_norm(x, mean, var, gamma, beta, False, 0.0, float(a.get("eps", 1e-3)))
 
-    def _Activation(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:
+    def _Activation(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:  # noqa: N802
         return {"relu": functional.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}[a["act_type"]](v[0])
 
-    def _Pooling(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:
+    def _Pooling(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:  # noqa: N802
         kind = a.get("pool_type", "max")
         if _flag(a.get("global_pool"), False):
             return v[0].mean((2, 3), keepdim=True) if kind == "avg" else v[0].amax((2, 3), keepdim=True)
@@ -74,11 +76,11 @@ class Twin(torch.nn.Module):
             return functional.max_pool2d(v[0], kernel, stride, pad, ceil_mode=full)
         return functional.avg_pool2d(v[0], kernel, stride, pad, ceil_mode=full)
 
-    def _FullyConnected(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:
+    def _FullyConnected(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:  # noqa: N802
         x = v[0].flatten(1) if _flag(a.get("flatten"), True) else v[0]
         return functional.linear(x, v[1], v[2] if len(v) > 2 else None)
 
-    def _Flatten(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:
+    def _Flatten(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:  # noqa: N802
         return v[0].flatten(1)
 
     def _elemwise_add(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:
@@ -87,8 +89,8 @@ class Twin(torch.nn.Module):
     def _clip(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:
         return v[0].clamp(float(a["a_min"]), float(a["a_max"]))
 
-    def _Concat(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:
+    def _Concat(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:  # noqa: N802
         return torch.cat(v, int(a.get("dim", 1)))
 
-    def _Dropout(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:
+    def _Dropout(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:  # noqa: N802
         return v[0]

@@ -199,7 +199,9 @@ def _constant(node: onnx.NodeProto, fragment: Fragment, position: int) -> Any:
     return None if value is None else value.const
 
 
-def _refuse_unless_constant(node: onnx.NodeProto, fragment: Fragment, positions: Iterable[int], what: str) -> str | None:
+def _refuse_unless_constant(
+    node: onnx.NodeProto, fragment: Fragment, positions: Iterable[int], what: str
+) -> str | None:
     for position in positions:
         given = position < len(node.input) and bool(node.input[position])
         if given and _constant(node, fragment, position) is None:

@@ -223,7 +223,9 @@ class Driver:
         except CudaError as error:
             raise EngineMissing(f"the NVIDIA driver finds no GPU ({error.code}); check nvidia-smi") from None
         if not 0 <= ordinal < count:
-            raise EngineMissing(f"device {ordinal} is not there: the NVIDIA driver finds {count} GPU(s); check nvidia-smi")
+            raise EngineMissing(
+                f"device {ordinal} is not there: the NVIDIA driver finds {count} GPU(s); check nvidia-smi"
+            )
         handle = self._call("cuDeviceGet", ordinal)
         self.device = self._describe(ordinal, handle)
         self._context = self._call("cuDevicePrimaryCtxRetain", handle)

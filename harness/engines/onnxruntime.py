@@ -77,7 +77,9 @@ class OnnxRuntimeEngine:
             types = tuple(known.get(name) for name in node.input)
             results = tuple(known.get(name) for name in node.output)
             if not _has_kernel(node.op_type, types, results):
-                return f"onnxruntime {self.version} has no kernel for {node.op_type} of {', '.join(filter(None, types))}"
+                return (
+                    f"onnxruntime {self.version} has no kernel for {node.op_type} of {', '.join(filter(None, types))}"
+                )
             for attribute in node.attribute:
                 if attribute.HasField("g"):
                     body = attribute.g

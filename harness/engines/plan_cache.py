@@ -236,9 +236,7 @@ class PlanCache:
         finally:
             lock.release()
 
-    def _build(
-        self, key: str, fields: Fields, build: Callable[[], tuple[Buffer, Mapping[str, Any]]]
-    ) -> Found:
+    def _build(self, key: str, fields: Fields, build: Callable[[], tuple[Buffer, Mapping[str, Any]]]) -> Found:
         plan, notes = build()
         manifest = {
             "format": FORMAT, "fields": fields, "notes": notes, "size": memoryview(plan).nbytes,

@@ -26,7 +26,12 @@ def input_names(operator: str, attributes: Mapping[str, str]) -> tuple[str, ...]
     """The inputs of a node of this canonical operator; None where it takes any number, or is not known."""
     schema = schemas().get(operator)
     entry = _table().get(operator, {})
-    if schema is None or schema.variadic or "num_arrays" in schema.attributes or ("counted" in entry and "inputs" in entry):
+    if (
+        schema is None
+        or schema.variadic
+        or "num_arrays" in schema.attributes
+        or ("counted" in entry and "inputs" in entry)
+    ):
         return None
     names = _variant(schema, entry, attributes, 1)
     if names is None:
@@ -77,9 +82,9 @@ def _variant(schema: Schema, entry: Mapping[str, Any], attributes: Mapping[str, 
     best: tuple[int, list[str] | None] = (0, None)
     for variant in entry.get("variants", ()):
         wanted, names = variant[0], variant[place]
-        if names is not None and len(wanted) >= best[0]:
-            if all(_is(schema, name, text, attributes) for name, text in wanted.items()):
-                best = (len(wanted), names)
+        fits = names is not None and len(wanted) >= best[0]
+        if fits and all(_is(schema, name, text, attributes) for name, text in wanted.items()):
+            best = (len(wanted), names)
     return best[1]
 
 

@@ -340,7 +340,7 @@ class Context:
     def shape(self, sizes: Sequence[Size], *sources: Value) -> Value:
         """A 1-D int64 tensor of these sizes; symbolic ones are computed from the shapes of ``sources``."""
         if is_static(sizes):
-            return self.ints(*sizes)  # type: ignore[arg-type]
+            return self.ints(*sizes)
         parts: list[Value] = []
         run: list[int] = []
         for size in sizes:
@@ -413,7 +413,9 @@ class Context:
             if value.const is not None and value.const.size <= _INFERENCE_DATA_LIMIT
         }
         try:
-            found = shape_inference.infer_node_outputs(_schema(node.op_type), node, known, data, {}, _OPSETS, IR_VERSION)
+            found = shape_inference.infer_node_outputs(
+                _schema(node.op_type), node, known, data, {}, _OPSETS, IR_VERSION
+            )
         except (shape_inference.InferenceError, RuntimeError) as error:
             types = ", ".join(str(value.type) for value in inputs)
             cause = str(error).strip().splitlines()[-1]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..graph import TensorType
-from .context import Context, Value
+from .context import Context, Value, static
 from .registry import Unsupported, operator
 from .schema import Attributes
 
@@ -75,7 +75,7 @@ def while_loop(cx: Context, a: Attributes, *inputs: Value) -> list[Value]:
     buffers = [TensorType(kind.dtype, (limit, *kind.shape)) for kind in shapes]
     if not all(kind.is_static for kind in buffers):
         raise Unsupported("the sizes of what it stacks must be known at compile time; give them fixed sizes in inputs=")
-    empty = [cx.const(np.zeros(kind.shape, kind.dtype)) for kind in buffers]  # type: ignore[call-overload]
+    empty = [cx.const(np.zeros([static(size, "a size") for size in kind.shape], kind.dtype)) for kind in buffers]
 
     def body(number: Value, _going: Value, *values: Value) -> list[Value]:
         variables, kept = values[: len(start)], values[len(start) :]

@@ -25,9 +25,7 @@ def convolution(cx: Context, a: Attributes, data: Value, weight: Value, bias: Va
     x, w = _first(cx, data, last), _first(cx, weight, last)
     kernel, stride, dilate, pad = _window(a, dims)
     _check_bias(a, bias)
-    sizes = tuple(
-        _out_size(x.shape[2 + i], kernel[i], stride[i], dilate[i], 2 * pad[i]) for i in range(dims)
-    )
+    sizes = tuple(_out_size(x.shape[2 + i], kernel[i], stride[i], dilate[i], 2 * pad[i]) for i in range(dims))
     channels = static(x.shape[1], "the number of channels")
     expected = (a.num_filter, channels // a.num_group, *kernel)
     if w.shape != expected:
@@ -58,9 +56,7 @@ def deconvolution(cx: Context, a: Attributes, data: Value, weight: Value, bias: 
     _check_bias(a, bias)
     target = tuple(a.target_shape)
     begin, end = list(pad), list(pad)
-    full = [
-        (x.shape[2 + i] - 1) * stride[i] + dilate[i] * (kernel[i] - 1) + 1 for i in range(dims)
-    ]
+    full = [(x.shape[2 + i] - 1) * stride[i] + dilate[i] * (kernel[i] - 1) + 1 for i in range(dims)]
     if any(target):
         if len(target) != dims or not all(target):
             raise Unsupported(f"target_shape={target} must name a size for each of {dims} axes")
@@ -170,9 +166,7 @@ class _Pool:
         self.type = TensorType(x.dtype, (*x.shape[:2], *sizes))
         self.extra: tuple[Size, ...] = (0,) * len(pad)
         if full:
-            self.extra = tuple(
-                (sizes[i] - 1) * stride[i] + kernel[i] - (x.shape[2 + i] + 2 * pad[i]) for i in dims
-            )
+            self.extra = tuple((sizes[i] - 1) * stride[i] + kernel[i] - (x.shape[2 + i] + 2 * pad[i]) for i in dims)
         self.beyond = any(e != 0 for e in self.extra)
         self.plain = not self.beyond and all(p < k for p, k in zip(pad, kernel))  # engines want pads below kernels
 
@@ -292,7 +286,7 @@ def _check_bias(a: Attributes, bias: Value | None) -> None:
 def _channels_last(a: Attributes, data: Value, dims: int) -> bool:
     layout = a.layout if "layout" in a._types else None
     if layout is None or layout in _CHANNELS_FIRST or layout in _CHANNELS_LAST:
-        wanted = _CHANNELS_FIRST.get(layout) or _CHANNELS_LAST.get(layout) or dims
+        wanted = {**_CHANNELS_FIRST, **_CHANNELS_LAST}.get(str(layout), dims)
         if data.rank == dims + 2 == wanted + 2:
             return layout in _CHANNELS_LAST
     raise Unsupported(f"layout={layout} with a kernel of {dims} axes over data of {data.rank} axes")

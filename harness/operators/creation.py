@@ -44,7 +44,7 @@ def _number(value: float, dtype: np.dtype[Any]) -> Array:
 def _filled(cx: Context, number: Array, shape: tuple[Size, ...], *sources: Value) -> Value:
     """A tensor of one number; nothing is stored where it would be large."""
     if is_static(shape) and product(shape) <= 4096:  # type: ignore[operator]
-        return cx.const(np.full(shape, number, number.dtype))  # type: ignore[arg-type]
+        return cx.const(np.full(tuple(shape), number, number.dtype))
     kind = TensorType(number.dtype, shape)
     return cx.op("Expand", cx.const(number.reshape((1,) * len(shape))), cx.shape(shape, *sources), type=kind)
 
@@ -198,7 +198,9 @@ def _window(name: str, formula: Callable[[Array, np.floating[Any]], Array]) -> N
             return cx.const(np.ones(1, dtype))
         if dtype == np.float64:
             raise Unsupported("dtype=float64; MXNet computes windows in float32 and its last digits are not defined")
-        return cx.const(formula(np.arange(max(count, 0), dtype=np.float32), np.float32(max(count - 1, 1))).astype(dtype))
+        return cx.const(
+            formula(np.arange(max(count, 0), dtype=np.float32), np.float32(max(count - 1, 1))).astype(dtype)
+        )
 
 
 def _terms(place: Array, last: np.floating[Any], *weights: float) -> Array:

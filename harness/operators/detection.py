@@ -14,7 +14,7 @@ import numpy as np
 
 from ..dims import is_static, product
 from ..graph import TensorType
-from .context import Context, Value, static
+from .context import Array, Context, Value, static
 from .registry import Unsupported, operator, refuse
 from .schema import Attributes
 
@@ -39,7 +39,7 @@ def _number(cx: Context, value: float, like: Value) -> Value:
 def _full_like(cx: Context, x: Value, value: float) -> Value:
     """A number in x's shape and type."""
     if is_static(x.shape):
-        return cx.const(np.full(x.shape, value, x.dtype))  # type: ignore[call-overload]
+        return cx.const(np.full(tuple(x.shape), value, x.dtype))
     return cx.op("Expand", _number(cx, value, x), cx.op("Shape", x), type=x.type)
 
 
@@ -260,9 +260,20 @@ def box_nms(cx: Context, a: Attributes, data: Value) -> list[Value]:
     limit = count if a.topk < 0 else min(count, a.topk)
     first, classes = a.coord_start, a.id_index
     if limit < 1:
-        a.ignore("overlap_thresh", "valid_thresh", "score_index", "background_id", "force_suppress", "in_format", "out_format")
+        a.ignore(
+            "overlap_thresh",
+            "valid_thresh",
+            "score_index",
+            "background_id",
+            "force_suppress",
+            "in_format",
+            "out_format",
+        )
         size = static(batch, "the number of batches (with topk=0)") * count
-        return [cx.op("Identity", data), cx.const(np.arange(size).reshape(*data.shape[:-1], 1), data.dtype)]
+        return [
+            cx.op("Identity", data),
+            cx.const(np.arange(size).reshape([static(s, "a size") for s in data.shape[:-1]] + [1]), data.dtype),
+        ]
     score = cx.squeeze(_columns(cx, x, a.score_index)[0], 2)
     valid = cx.op("Greater", score, _number(cx, a.valid_thresh, x))
     if classes >= 0:
@@ -307,7 +318,9 @@ def _batch_numbers(cx: Context, x: Value) -> Value:
     if isinstance(batch, int):
         return cx.const(np.arange(batch).reshape(-1, 1), x.dtype)
     end = cx.squeeze(cx.size(batch, x), 0)
-    numbers = cx.op("Range", cx.const(0, np.int64), end, cx.const(1, np.int64), type=TensorType(np.dtype(np.int64), (batch,)))
+    numbers = cx.op(
+        "Range", cx.const(0, np.int64), end, cx.const(1, np.int64), type=TensorType(np.dtype(np.int64), (batch,))
+    )
     return cx.unsqueeze(cx.cast(numbers, x.dtype), 1)
 
 
@@ -462,7 +475,7 @@ def proposal(cx: Context, a: Attributes, cls_prob: Value, bbox_pred: Value, im_i
     return [cx.reshape(rois, (batch * post, 5)), cx.reshape(chosen_scores, (batch * post, 1))]
 
 
-def _shifted_anchors(a: Attributes, height: int, width: int) -> np.ndarray:
+def _shifted_anchors(a: Attributes, height: int, width: int) -> Array:
     """Anchors (1, H * W * A, 4) in pixels, in single precision as the original has them."""
     one, half = np.float32(1), np.float32(0.5)
     side = np.float32(a.feature_stride)
@@ -476,10 +489,11 @@ def _shifted_anchors(a: Attributes, height: int, width: int) -> np.ndarray:
             base.append(np.concatenate([middle - reach, middle + reach]))
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     shifts = np.stack([x, y, x, y], axis=-1)[:, :, None].astype(np.float32) * side
-    return (np.array(base, np.float32) + shifts).reshape(1, -1, 4).astype(np.float32)
+    anchors: Array = (np.array(base, np.float32) + shifts).reshape(1, -1, 4).astype(np.float32)
+    return anchors
 
 
-def _moved(cx: Context, a: Attributes, anchors: np.ndarray, deltas: Value, im_info: Value) -> Value:
+def _moved(cx: Context, a: Attributes, anchors: Array, deltas: Value, im_info: Value) -> Value:
     """The anchors moved by the predictions, and clipped to the image (im_info: height, width, scale)."""
     first, second = anchors[..., :2], anchors[..., 2:]
     d1, d2 = (cx.slice(deltas, [i], [i + 2], [2]) for i in (0, 2))
@@ -549,9 +563,7 @@ def _axis_of_region(cx: Context, boxes: Value, low: int, scale: float, offset: f
     return ends[0], ends[1]
 
 
-def _sampling_matrix(
-    cx: Context, ends: tuple[Value, Value], bins: int, size: int, samples: int, least: float
-) -> Value:
+def _sampling_matrix(cx: Context, ends: tuple[Value, Value], bins: int, size: int, samples: int, least: float) -> Value:
     """(R, bins, size): how much each cell of an axis counts in each bin: the mean of its bilinear samples.
 
     With ``samples`` <= 0 a bin takes one sample per cell it spans, rounded up: a Loop with that many steps at most.
@@ -592,7 +604,11 @@ def _sampling_matrix(
 
     graph, _ = cx.subgraph("samples", [index, flag, kind], body)
     steps = cx.cast(cx.reduce("ReduceMax", counts, [0, 1]), np.int64)
-    begin = _full_like(cx, Value("", kind), 0) if kind.is_static else cx.op("Mul", tents(cx.unsqueeze(starts, 2)), _number(cx, 0, span))
+    begin = (
+        _full_like(cx, Value("", kind), 0)
+        if kind.is_static
+        else cx.op("Mul", tents(cx.unsqueeze(starts, 2)), _number(cx, 0, span))
+    )
     total = cx.op("Loop", steps, cx.const(True), begin, type=kind, body=graph)
     return cx.op("Div", total, cx.unsqueeze(counts, 2), type=kind)
 
@@ -639,7 +655,7 @@ def roi_align(cx: Context, a: Attributes, data: Value, rois: Value) -> Value:
     return _by_position(cx, y, own, own.size)
 
 
-def _by_position(cx: Context, y: Value, own: np.ndarray, groups: int) -> Value:
+def _by_position(cx: Context, y: Value, own: Array, groups: int) -> Value:
     """Of (R, C * G, P, Q), at each bin (p, q) the channels c * G + own[p, q]: (R, C, P, Q); G is ``groups``."""
     regions, channels, rows, cols = y.shape
     bins = own.size
@@ -714,7 +730,9 @@ def psroi_pooling(cx: Context, a: Attributes, data: Value, rois: Value) -> Value
     bins, group = a.pooled_size, a.group_size or a.pooled_size
     sizes = [static(size, "a spatial size (of PSROIPooling's data)") for size in data.shape[2:]]
     if data.shape[1] != a.output_dim * group * group:
-        raise Unsupported(f"{data.shape[1]} channels are not output_dim * group_size^2 = {a.output_dim * group * group}")
+        raise Unsupported(
+            f"{data.shape[1]} channels are not output_dim * group_size^2 = {a.output_dim * group * group}"
+        )
     weights = []
     for axis in range(2):
         low, high = _columns(cx, rois, 2 - axis, 4 - axis)

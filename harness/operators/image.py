@@ -43,7 +43,9 @@ def normalize(cx: Context, a: Attributes, data: Value) -> Value:
 
 def _by_channel(cx: Context, values: tuple[float, ...], channels: int, data: Value) -> Value:
     if len(values) not in (1, channels):
-        raise Unsupported(f"mean or std = {values} for {channels} channels: MXNet takes one number, or one for each channel")
+        raise Unsupported(
+            f"mean or std = {values} for {channels} channels: MXNet takes one number, or one for each channel"
+        )
     return cx.const(np.array(values).reshape(-1, 1, 1), data.dtype)
 
 
@@ -100,7 +102,9 @@ def resize(cx: Context, a: Attributes, data: Value) -> Value:
     """(H, W, C) at another size, as OpenCV: nearest (interp=0), bilinear (1)."""
     _check_rank(data)
     if a.interp not in (0, 1):
-        raise Unsupported(f"interp={a.interp}: OpenCV's other interpolations have no counterpart; 0 and 1 are supported")
+        raise Unsupported(
+            f"interp={a.interp}: OpenCV's other interpolations have no counterpart; 0 and 1 are supported"
+        )
     if data.dtype != np.float32 and a.interp == 1:
         raise Unsupported("bilinear resizing of integers rounds in OpenCV's fixed point; cast the image to float32")
     height, width = (static(size, "a spatial size (of _image_resize's data)") for size in data.shape[-3:-1])

@@ -221,7 +221,7 @@ def take(cx: Context, a: Attributes, data: Value, indices: Value) -> Value:
         places = inside(cx, places, _length(cx, data, axis), a.mode)
     elif places.const is not None:
         size = static(data.shape[axis], "the size of the axis (mode=raise)")
-        if places.const.size and not (0 <= places.const.min() and places.const.max() < size):
+        if places.const.size and (places.const.min() < 0 or places.const.max() >= size):
             raise Unsupported("mode=raise, and an index is out of bounds")
     return _gathered(cx, data, places, axis)
 
@@ -305,9 +305,9 @@ def batch_take(cx: Context, a: Attributes, data: Value, indices: Value) -> Value
 
 def _picked(cx: Context, data: Value, index: Value, axis: int, mode: str) -> Value:
     lines = (*data.shape[:axis], 1, *data.shape[axis + 1 :])
-    if index.rank == data.rank and index.shape[axis] != 1 or index.rank not in (data.rank - 1, data.rank):
-        if not (data.rank == 1 and index.shape == (1,)):
-            raise Unsupported(f"its index has the shape {index.shape}, and its data {data.shape} (axis {axis})")
+    fits = index.rank == data.rank - 1 or (index.rank == data.rank and index.shape[axis] == 1)
+    if not fits and not (data.rank == 1 and index.shape == (1,)):
+        raise Unsupported(f"its index has the shape {index.shape}, and its data {data.shape} (axis {axis})")
     places = inside(cx, whole(cx, index), _length(cx, data, axis), mode)
     column = cx.reshape(places, lines) if index.rank == data.rank else cx.unsqueeze(places, axis)
     if column.shape != lines:
@@ -370,7 +370,7 @@ def index_array(cx: Context, a: Attributes, data: Value) -> Value:
     axes = given(a.axes)
     places = tuple(range(data.rank)) if axes is None else tuple(axis_of(axis, data.rank) for axis in axes)
     if is_static(data.shape):
-        grid = np.indices(data.shape, np.int64)  # type: ignore[arg-type]
+        grid = np.indices(tuple(data.shape), np.int64)
         return cx.const(np.stack([grid[i] for i in places], -1) if places else np.zeros((*grid.shape[1:], 0), np.int64))
     return cx.op(
         "Concat",
@@ -383,9 +383,7 @@ def index_array(cx: Context, a: Attributes, data: Value) -> Value:
 def _positions(cx: Context, data: Value, axis: int) -> Value:
     line = counted(cx, data, axis)
     column = cx.unsqueeze(line, *(i for i in range(data.rank + 1) if i != axis))
-    return cx.op(
-        "Expand", column, cx.shape((*data.shape, 1), data), type=TensorType(line.dtype, (*data.shape, 1))
-    )
+    return cx.op("Expand", column, cx.shape((*data.shape, 1), data), type=TensorType(line.dtype, (*data.shape, 1)))
 
 
 def counted(cx: Context, x: Value, axis: int) -> Value:

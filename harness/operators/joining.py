@@ -163,8 +163,6 @@ def khatri_rao(cx: Context, a: Attributes, *matrices: Value) -> Value:
             raise Unsupported(f"its inputs have the shapes {result.shape} and {matrix.shape}; their columns must agree")
         rows = result.shape[0] * matrix.shape[0]
         wide = (result.shape[0], matrix.shape[0], result.shape[1])
-        pairs = cx.op(
-            "Mul", cx.unsqueeze(result, 1), cx.unsqueeze(matrix, 0), type=TensorType(result.dtype, wide)
-        )
+        pairs = cx.op("Mul", cx.unsqueeze(result, 1), cx.unsqueeze(matrix, 0), type=TensorType(result.dtype, wide))
         result = cx.reshape(pairs, (rows, result.shape[1]))
     return result

@@ -78,7 +78,7 @@ def _by_position(mode: str):  # type: ignore[no-untyped-def]
         size = static(x.shape[axis], f"the size of a padded axis (mode={mode})")
         if size == 0:
             raise Unsupported(f"mode={mode} of an axis without elements")
-        table = np.pad(np.arange(size), pair, mode=mode)
+        table = np.pad(np.arange(size), pair, mode=mode)  # type: ignore[call-overload]
         kind = TensorType(x.dtype, (*x.shape[:axis], table.size, *x.shape[axis + 1 :]))
         return cx.op("Gather", x, cx.const(table), type=kind, axis=axis)
 
@@ -125,7 +125,9 @@ def _geometry(a: Attributes) -> list[tuple[int, int, int, int]]:
 def _steps(size: int, kernel: int, stride: int, dilate: int, pad: int) -> int:
     count = (size + 2 * pad - dilate * (kernel - 1) - 1) // stride + 1
     if count < 1:
-        raise Unsupported(f"a window of {kernel} (dilated by {dilate}) is longer than an axis of {size} and its padding")
+        raise Unsupported(
+            f"a window of {kernel} (dilated by {dilate}) is longer than an axis of {size} and its padding"
+        )
     return count
 
 

@@ -7,6 +7,8 @@ inside, a node is refused: it runs in MXNet.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..dims import product
@@ -26,7 +28,7 @@ def _reach(cx: Context, low: Value, high: Value) -> Value:
 
 def _rounded(cx: Context, x: Value, steps: Value, dtype: type) -> Value:
     """x times steps, rounded half to even, saturated, as small integers."""
-    info = np.iinfo(dtype)
+    info: np.iinfo[Any] = np.iinfo(dtype)
     y = cx.op("Round", cx.op("Mul", x, steps, type=x.type), type=x.type)
     y = cx.op("Clip", y, cx.const(info.min, np.float32), cx.const(info.max, np.float32), type=x.type)
     return cx.cast(cx.cast(y, np.int32), dtype)
@@ -106,7 +108,9 @@ def quantized_act(cx: Context, a: Attributes, data: Value, low: Value, high: Val
     """relu of small integers; the range stays."""
     if a.act_type != "relu":
         raise Unsupported(f"act_type={a.act_type}: MXNet quantizes relu alone")
-    positive = cx.op("Max", cx.cast(data, np.int32), cx.const(0, np.int32), type=TensorType(np.dtype(np.int32), data.shape))
+    positive = cx.op(
+        "Max", cx.cast(data, np.int32), cx.const(0, np.int32), type=TensorType(np.dtype(np.int32), data.shape)
+    )
     return [cx.cast(positive, data.dtype), cx.op("Identity", low), cx.op("Identity", high)]
 
 
@@ -121,7 +125,9 @@ def quantized_flatten(cx: Context, a: Attributes, data: Value, low: Value, high:
 def quantized_embedding(cx: Context, a: Attributes, data: Value, weight: Value, low: Value, high: Value) -> list[Value]:
     """Rows of a table of small integers; indices out of range take the first or last row."""
     index = cx.cast(data, np.int64)
-    index = cx.op("Max", cx.op("Min", index, cx.const(a.input_dim - 1, np.int64)), cx.const(0, np.int64), type=index.type)
+    index = cx.op(
+        "Max", cx.op("Min", index, cx.const(a.input_dim - 1, np.int64)), cx.const(0, np.int64), type=index.type
+    )
     return [cx.op("Gather", weight, index, axis=0), cx.op("Identity", low), cx.op("Identity", high)]
 
 

@@ -172,8 +172,9 @@ def _ordered(cx: Context, x: Value, order: Sequence[int]) -> Value:
 
 
 def _joined(cx: Context, values: Sequence[Value]) -> Value:
-    if all(value.const is not None for value in values):
-        return cx.const(np.concatenate([value.const for value in values]))  # type: ignore[misc]
+    constants = [value.const for value in values if value.const is not None]
+    if len(constants) == len(values):
+        return cx.const(np.concatenate(constants))
     return cx.concat(values, 0)
 
 

@@ -625,7 +625,9 @@ def broadcast_like(cx: Context, a: Attributes, lhs: Value, rhs: Value) -> Value:
         raise Unsupported("lhs_axes and rhs_axes must be given together")
     if left is None or right is None:
         if lhs.rank != rhs.rank:
-            raise Unsupported(f"its inputs have {lhs.rank} and {rhs.rank} axes; name the axes with lhs_axes and rhs_axes")
+            raise Unsupported(
+                f"its inputs have {lhs.rank} and {rhs.rank} axes; name the axes with lhs_axes and rhs_axes"
+            )
         left = right = tuple(range(lhs.rank))
     if len(left) != len(right):
         raise Unsupported(f"lhs_axes={left} and rhs_axes={right} differ in length")

@@ -150,7 +150,9 @@ class Attributes:
         return left
 
 
-_TYPE = re.compile(r"\s*(?P<kind>\{.*?\}|.*?)\s*(?:,\s*(?:(?P<required>required)|optional,\s*default=(?P<default>.*)))?$")
+_TYPE = re.compile(
+    r"\s*(?P<kind>\{.*?\}|.*?)\s*(?:,\s*(?:(?P<required>required)|optional,\s*default=(?P<default>.*)))?$"
+)
 
 
 def _attribute_type(text: str) -> AttributeType:

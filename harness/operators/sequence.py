@@ -46,7 +46,9 @@ def sequence_last(cx: Context, a: Attributes, data: Value, sequence_length: Valu
     if lengths is None:
         return _last(cx, data, a.axis)
     batch_first = cx.transpose(data, (1, 0, *range(2, data.rank))) if a.axis == 0 else data
-    last = cx.op("Sub", whole(cx, lengths), cx.const(np.array(1, np.int64)), type=TensorType(np.dtype(np.int64), lengths.shape))
+    last = cx.op(
+        "Sub", whole(cx, lengths), cx.const(np.array(1, np.int64)), type=TensorType(np.dtype(np.int64), lengths.shape)
+    )
     kind = TensorType(data.dtype, (batch_first.shape[0], *batch_first.shape[2:]))
     return cx.op("GatherND", batch_first, cx.unsqueeze(last, 1), type=kind, batch_dims=1)
 

@@ -147,7 +147,9 @@ def deformable_convolution(
 
 def _window(a: Attributes) -> list[tuple[int, ...]]:
     if a.layout not in (None, "NCHW") or len(a.kernel) != 2:
-        raise Unsupported(f"layout={a.layout} with kernel={a.kernel}: only two dimensions, channels first, are supported")
+        raise Unsupported(
+            f"layout={a.layout} with kernel={a.kernel}: only two dimensions, channels first, are supported"
+        )
     return [tuple(a.kernel), tuple(a.stride) or (1, 1), tuple(a.dilate) or (1, 1), tuple(a.pad) or (0, 0)]
 
 

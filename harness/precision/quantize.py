@@ -69,7 +69,9 @@ def _weighted(node: ir.Node) -> list[Site]:
         return []
     group = node.attributes["group"].as_int() if "group" in node.attributes else 1
     outputs = int(shape[axis]) * (group if node.op_type == "ConvTranspose" else 1)  # type: ignore[arg-type]
-    inputs = int(np.prod(shape.numpy())) // int(shape[axis]) if node.op_type in ("Gemm", "MatMul") else _inputs(node, group)  # type: ignore[arg-type]
+    inputs = (
+        int(np.prod(shape.numpy())) // int(shape[axis]) if node.op_type in ("Gemm", "MatMul") else _inputs(node, group)
+    )  # type: ignore[arg-type]
     if min(inputs, outputs) < _MIN_CHANNELS:
         return []
     name = str(node.name)
@@ -88,7 +90,9 @@ def _channel_axis(node: ir.Node) -> int | None:
     if node.op_type == "ConvTranspose":
         return 1 if "group" not in node.attributes or node.attributes["group"].as_int() == 1 else None
     if node.op_type == "Gemm":
-        plain = all(name not in node.attributes or node.attributes[name].as_float() == 1.0 for name in ("alpha", "beta"))
+        plain = all(
+            name not in node.attributes or node.attributes[name].as_float() == 1.0 for name in ("alpha", "beta")
+        )
         transposed = "transA" in node.attributes and node.attributes["transA"].as_int()
         if not plain or transposed:
             return None

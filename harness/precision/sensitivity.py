@@ -96,6 +96,9 @@ def _sqnr(model: ir.Model, samples: Sequence[Sample], exact: Sequence[Mapping[st
     found = _answers(model, samples)
     names = [name for name in exact[0] if exact[0][name].dtype.kind == "f"]
     return min(
-        (sqnr(np.concatenate([f[n].ravel() for f in found]), np.concatenate([e[n].ravel() for e in exact])) for n in names),
+        (
+            sqnr(np.concatenate([f[n].ravel() for f in found]), np.concatenate([e[n].ravel() for e in exact]))
+            for n in names
+        ),
         default=float("inf"),
     )

@@ -72,7 +72,9 @@ def calibrate(
         raise OptionError(f"{', '.join(unknown)}: not an option of calibration. Options: {', '.join(OPTIONS)}")
     compiled = compile(source, params, inputs, engine="onnxruntime", fallback="error")
     if len(compiled.plan.models) != 1 or compiled.plan.models[0] is None:
-        raise OptionError(f"the model has {len(compiled.plan.models)} parts; only a model of one part can be calibrated")
+        raise OptionError(
+            f"the model has {len(compiled.plan.models)} parts; only a model of one part can be calibrated"
+        )
     model = compiled.plan.models[0]
     fold_batch_norm(model)
     samples = _counted(read_samples(calibration, compiled.input_names), progress)
@@ -85,7 +87,9 @@ def calibrate(
     return Calibration(ranges, calibrator, layers, loss)
 
 
-def _counted(samples: Callable[[], Iterable[Sample]], progress: Callable[[int], None]) -> Callable[[], Iterable[Sample]]:
+def _counted(
+    samples: Callable[[], Iterable[Sample]], progress: Callable[[int], None]
+) -> Callable[[], Iterable[Sample]]:
     def run() -> Iterable[Sample]:
         for count, sample in enumerate(samples(), 1):
             yield sample

@@ -37,7 +37,24 @@ MEMORY = 6 << 30  # of address space; the libraries alone map about two
 INPUTS = {"data": (2, 3, 8, 8)}
 ODD_TEXT = ["", "None", "nan", "inf", "-1", "0", "1", "99999999999999999999", "(0,0)", "(-1,-1)", "(1,2,3,4,5,6,7)", "()",
             "[", "((1,2),(3,4))", "1e400", "True", "abc", "\x00", "é" * 9, "(99999999,99999999)", "1.5", "'", "(None,)"]  # fmt: skip
-ODD_VALUES: list[Any] = [None, True, -1, 0, 2**31, 2**70, 1.5, "", "x", [], {}, [[]], {"a": 1}, [0, 0, 0], [1, 99], "\ud800"]
+ODD_VALUES: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    2**31,
+    2**70,
+    1.5,
+    "",
+    "x",
+    [],
+    {},
+    [[]],
+    {"a": 1},
+    [0, 0, 0],
+    [1, 99],
+    "\ud800",
+]
 
 
 # --- a good model ----------------------------------------------------------------------------------------------------
@@ -88,7 +105,9 @@ def parameters() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     shapes = {"conv_weight": (4, 3, 3, 3), "conv_bias": (4,), "slope": (4,), "fc_weight": (5, 64), "fc_bias": (5,)}
     found = {name: rng.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
-    return found | {name: rng.uniform(0.5, 1, 4).astype(np.float32) for name in ("bn_gamma", "bn_beta", "bn_mean", "bn_var")}
+    return found | {
+        name: rng.uniform(0.5, 1, 4).astype(np.float32) for name in ("bn_gamma", "bn_beta", "bn_mean", "bn_var")
+    }
 
 
 # --- mutations -------------------------------------------------------------------------------------------------------
@@ -141,7 +160,16 @@ def _rewire(document: dict[str, Any], rng: random.Random) -> None:
     entries = _node(document, rng).get("inputs") if rng.random() < 0.7 else document.get("heads")
     if isinstance(entries, list) and entries:
         entries[rng.randrange(len(entries))] = rng.choice(
-            ([rng.randrange(40), 0, 0], [rng.randrange(40), rng.randrange(4), 0], [-1, 0], [2**40, 0, 0], [0], 3, None, [1, -1, 0])
+            (
+                [rng.randrange(40), 0, 0],
+                [rng.randrange(40), rng.randrange(4), 0],
+                [-1, 0],
+                [2**40, 0, 0],
+                [0],
+                3,
+                None,
+                [1, -1, 0],
+            )
         )
 
 
@@ -156,7 +184,9 @@ def _other_operator(document: dict[str, Any], rng: random.Random) -> None:
 
 
 def _same_name(document: dict[str, Any], rng: random.Random) -> None:
-    _node(document, rng)["name"] = rng.choice(("data", "conv", "", "conv/Conv", "conv_output", "softmax_output", "a\x00b", "x:0"))
+    _node(document, rng)["name"] = rng.choice(
+        ("data", "conv", "", "conv/Conv", "conv_output", "softmax_output", "a\x00b", "x:0")
+    )
 
 
 def _shuffle(document: dict[str, Any], rng: random.Random) -> None:
@@ -173,7 +203,10 @@ def _drop_node(document: dict[str, Any], rng: random.Random) -> None:
 def _nest(document: dict[str, Any], rng: random.Random) -> None:
     inner: Any = good_model()
     for _ in range(rng.choice((1, 3, 40))):
-        inner = {"nodes": [{"op": "_foreach", "name": "loop", "inputs": [], "subgraphs": [inner]}], "heads": [[0, 0, 0]]}
+        inner = {
+            "nodes": [{"op": "_foreach", "name": "loop", "inputs": [], "subgraphs": [inner]}],
+            "heads": [[0, 0, 0]],
+        }
     _node(document, rng)["subgraphs"] = [inner]
 
 
@@ -233,7 +266,20 @@ def mutated_params(rng: random.Random, good: bytes) -> bytes:
 
 # --- operators under odd attributes and types ------------------------------------------------------------------------
 
-SHAPES = [(), (0,), (1,), (3,), (2, 3), (1, 4), (2, 3, 4), (2, 3, 8, 8), (1, 4, 5, 5), (2, 0, 3), (1, 2, 3, 4, 5), (2, 1, 6, 7)]
+SHAPES = [
+    (),
+    (0,),
+    (1,),
+    (3,),
+    (2, 3),
+    (1, 4),
+    (2, 3, 4),
+    (2, 3, 8, 8),
+    (1, 4, 5, 5),
+    (2, 0, 3),
+    (1, 2, 3, 4, 5),
+    (2, 1, 6, 7),
+]
 DTYPES = ["float32", "float32", "float32", "float32", "float16", "float64", "int32", "int64", "int8", "uint8", "bool"]
 
 
@@ -282,7 +328,9 @@ def run_json(rng: random.Random, folder: Path) -> None:
     text = mutated_json(rng)
     (folder / "m-symbol.json").write_text(text, "utf-8", "surrogatepass")
     fallback = "mxnet" if rng.random() < 0.2 else "error"
-    model = harness.compile(str(folder / "m-symbol.json"), parameters(), INPUTS, "onnxruntime", fallback=fallback, threads=1)
+    model = harness.compile(
+        str(folder / "m-symbol.json"), parameters(), INPUTS, "onnxruntime", fallback=fallback, threads=1
+    )
     if not model.fallbacks:  # what MXNet's own kernels do to absurd values is not ours
         _call(model)
 

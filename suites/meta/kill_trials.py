@@ -60,7 +60,10 @@ def trial(folder: Path, seconds: float) -> dict[str, Any]:
     built = []
     for number in range(PLANS):
         found = cache.find_or_build({"plan": number, "turn": 0}, builder(number))
-        if bytes(found.plan) != plan_of(found.manifest["notes"]["number"]) or found.manifest["notes"]["number"] != number:
+        if (
+            bytes(found.plan) != plan_of(found.manifest["notes"]["number"])
+            or found.manifest["notes"]["number"] != number
+        ):
             damaged.append(f"plan {number} holds something else")
         built.append(found.outcome)
     return {"damaged": damaged, "hits": built.count("hit"), "left": len(list((folder / "plans").glob(".*")))}

@@ -299,7 +299,9 @@ def test_a_shape_that_does_not_fit_is_mxnets_error(mx: Any) -> None:
 
 
 @pytest.mark.parametrize("flags", [{}, STATIC], ids=["dynamic", "static"])
-@pytest.mark.parametrize("error", [ValueError("planted"), KeyboardInterrupt("planted"), SystemExit("planted")], ids=repr)
+@pytest.mark.parametrize(
+    "error", [ValueError("planted"), KeyboardInterrupt("planted"), SystemExit("planted")], ids=repr
+)
 def test_a_failure_inside_is_mxnets_error(
     mx: Any, flags: dict[str, bool], error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:

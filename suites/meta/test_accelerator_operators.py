@@ -54,7 +54,12 @@ def _cases() -> Iterator[Case]:
     for swept in _sweep(kernel=((2, 2), (3, 2)), stride=((1, 1), (2, 2)), pad=((0, 0), (1, 1)), no_bias=(0, 1)):
         yield _case("Deconvolution", {**swept, "num_filter": 4})
     yield _case("Deconvolution", {"kernel": (3, 3), "stride": (2, 2), "adj": (1, 1), "num_filter": 4})
-    kinds = {"pool_type": ("max", "avg"), "kernel": ((2, 2), (3, 2)), "stride": ((1, 1), (2, 2)), "pad": ((0, 0), (1, 1))}
+    kinds = {
+        "pool_type": ("max", "avg"),
+        "kernel": ((2, 2), (3, 2)),
+        "stride": ((1, 1), (2, 2)),
+        "pad": ((0, 0), (1, 1)),
+    }
     for swept in _sweep(**kinds, pooling_convention=("valid", "full"), count_include_pad=(True, False)):
         if swept["pool_type"] == "avg" or swept["count_include_pad"]:
             yield _case("Pooling", swept)
@@ -80,10 +85,14 @@ def _cases() -> Iterator[Case]:
     yield _case("Pad", {"mode": "constant", "pad_width": (0, 0, 0, 0, 1, 2, 3, 0), "constant_value": 0.5})
     yield _case("slice", {"begin": (0, 1), "end": (2, 3)})
     for operator in ("elemwise_add", "elemwise_sub", "elemwise_mul", "elemwise_div"):
-        yield Case(operator, lambda mx, o=operator: getattr(mx.sym, o)(mx.sym.Variable("data"), mx.sym.Variable("data") + 3))
+        yield Case(
+            operator, lambda mx, o=operator: getattr(mx.sym, o)(mx.sym.Variable("data"), mx.sym.Variable("data") + 3)
+        )
     # Several outputs of one node, which MXNet 1.7 could not partition; and a name that it dropped.
     yield Case("several outputs", lambda mx: mx.sym.Group(list(mx.sym.split(mx.sym.Variable("data"), 3, axis=1))))
-    yield Case("a label in the name", lambda mx: mx.sym.relu(mx.sym.Variable("data") * mx.sym.Variable("my_label_scale")))
+    yield Case(
+        "a label in the name", lambda mx: mx.sym.relu(mx.sym.Variable("data") * mx.sym.Variable("my_label_scale"))
+    )
     yield Case("a variable", lambda mx: mx.sym.Variable("data"), partitioned=False)
     yield Case("random", lambda mx: mx.sym.sample_uniform(*[mx.sym.Variable("data")] * 2), partitioned=False)
 

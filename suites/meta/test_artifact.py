@@ -99,7 +99,14 @@ def test_every_damaged_file_is_named(tmp_path: Path, model: harness.Model) -> No
     for path in sorted(saved.iterdir()):
         good = path.read_bytes()
         middle = len(good) // 2
-        for bad in (good[:middle], good[:-3], b"", good + b"x", good[:middle] + bytes([good[middle] ^ 4]) + good[middle + 1 :], None):
+        for bad in (
+            good[:middle],
+            good[:-3],
+            b"",
+            good + b"x",
+            good[:middle] + bytes([good[middle] ^ 4]) + good[middle + 1 :],
+            None,
+        ):
             path.unlink() if bad is None else path.write_bytes(bad)
             with pytest.raises(ArtifactError, match=path.name.replace(".", r"\.")):
                 harness.load(saved)
@@ -130,7 +137,9 @@ def test_manifests_that_say_something_else(tmp_path: Path, model: harness.Model,
             harness.load(tmp_path / "saved")
 
 
-def test_a_failed_save_leaves_the_old_one(tmp_path: Path, model: harness.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_leaves_the_old_one(
+    tmp_path: Path, model: harness.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model.save(tmp_path / "saved")
 
     def full(*_: Any) -> None:

@@ -57,7 +57,21 @@ def _changed(**arrays: Any) -> dict[str, Any]:
     return {**bad_input.parameters(), **arrays}
 
 
-SOURCES: list[Any] = [None, 3, b"m", "", "/", "no/such/model", "a\0b", "x" * 5000, [], {}, object(), np.zeros(3), Path()]
+SOURCES: list[Any] = [
+    None,
+    3,
+    b"m",
+    "",
+    "/",
+    "no/such/model",
+    "a\0b",
+    "x" * 5000,
+    [],
+    {},
+    object(),
+    np.zeros(3),
+    Path(),
+]
 PARAMS: list[Any] = [
     3, -1, True, "", "no/such.params", "a\0b", "x" * 5000, [1], ("a", "b"), object(), 1.5, {},
     {"conv_weight": None}, {"conv_weight": "text"}, {"conv_weight": object()}, {1: 2}, {"": np.zeros(1)},

@@ -29,7 +29,9 @@ def prefix(tmp_path: Path) -> str:
     return str(tmp_path / "m")
 
 
-def _mxtrt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+def _mxtrt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["mxtrt", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -49,7 +51,9 @@ def test_a_models_life(prefix: str, tmp_path: Path, monkeypatch: Any, capsys: An
     assert code == cli.OK
     assert "FullyConnected" in out
     np.save(tmp_path / "x.npy", np.ones((2, 3, 8, 8), np.float32))
-    code, out, _ = _mxtrt(monkeypatch, capsys, "run", saved, "-d", f"data={tmp_path / 'x.npy'}", "--out", str(answer), "--json")
+    code, out, _ = _mxtrt(
+        monkeypatch, capsys, "run", saved, "-d", f"data={tmp_path / 'x.npy'}", "--out", str(answer), "--json"
+    )
     assert code == cli.OK
     assert json.loads(out)[0]["name"] == "softmax_output"
     np.testing.assert_allclose(np.load(answer)["softmax_output"].sum(1), 1, rtol=1e-6)
@@ -117,7 +121,9 @@ def test_a_defect_is_called_one(monkeypatch: Any, capsys: Any) -> None:
 
 def test_the_documentation_has_every_command_and_code() -> None:
     text = (ROOT / "docs" / "cli.md").read_text()
-    commands = [command.name or command.callback.__name__.removesuffix("_command") for command in cli.app.registered_commands]
+    commands = [
+        command.name or command.callback.__name__.removesuffix("_command") for command in cli.app.registered_commands
+    ]
     assert [name for name in [*commands, "cache"] if f"`mxtrt {name}" not in text and f"`{name}`" not in text] == []
     codes = [cli.OK, cli.NO, cli.WRONG_USE, cli.FAILED, cli.DEFECT, cli.INTERRUPTED]
     assert re.findall(r"^\| (\d+) \|", text, re.M) == list(map(str, codes))

@@ -131,7 +131,9 @@ def test_reading_is_linear() -> None:
 @needs_mxnet
 def test_the_tables_are_the_installed_mxnets() -> None:
     """arity.json against MXNet, by the script that wrote it."""
-    done = subprocess.run([sys.executable, "scripts/dump_arity.py", "--check"], cwd=ROOT, env=_environment(), check=False)
+    done = subprocess.run(
+        [sys.executable, "scripts/dump_arity.py", "--check"], cwd=ROOT, env=_environment(), check=False
+    )
     assert done.returncode == 0, "run scripts/dump_arity.py and look at the difference"
 
 

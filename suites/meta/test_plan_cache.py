@@ -79,7 +79,9 @@ def model(op: str = "Relu", shape: tuple[int, ...] = (2, 3), weight: float = 1.0
     add = ir.node("Add", [x, weights], name="n/Add")
     last = ir.node(op, [add.outputs[0]], name="n/Last")
     last.outputs[0].name = "y"
-    graph = ir.Graph([x], [last.outputs[0]], nodes=[add, last], initializers=[weights], opset_imports={"": 22}, name=name)
+    graph = ir.Graph(
+        [x], [last.outputs[0]], nodes=[add, last], initializers=[weights], opset_imports={"": 22}, name=name
+    )
     return ir.Model(graph, ir_version=10)
 
 

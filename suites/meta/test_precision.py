@@ -50,7 +50,11 @@ def residual_network() -> tuple[Graph, dict[str, np.ndarray]]:
         weight = variable(f"{name}_w", RNG.standard_normal((CHANNELS, inputs, 3, 3)) / (9 * inputs) ** 0.5)
         y = node(name, "Convolution", x, weight, kernel=(3, 3), pad=(1, 1), num_filter=CHANNELS, no_bias=True)
         names = ("gamma", "beta", "mean", "var")
-        arrays = (RNG.uniform(0.5, 2, CHANNELS), *RNG.standard_normal((2, CHANNELS)) * 0.1, RNG.uniform(0.5, 2, CHANNELS))
+        arrays = (
+            RNG.uniform(0.5, 2, CHANNELS),
+            *RNG.standard_normal((2, CHANNELS)) * 0.1,
+            RNG.uniform(0.5, 2, CHANNELS),
+        )
         stats = [variable(f"{name}_{n}", a) for n, a in zip(names, arrays)]
         return node(f"{name}_bn", "BatchNorm", y, *stats, fix_gamma=False, eps=1e-5)
 

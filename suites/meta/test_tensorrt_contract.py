@@ -134,7 +134,9 @@ def _exists(api: Recorded, use: Use) -> bool:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_call_fits_its_signature(version: str) -> None:
     api = recorded(version)
-    wrong = [(use, text) for use in uses() if (text := api.members.get(use.owner, {}).get(use.name)) and not _fits(use, text)]
+    wrong = [
+        (use, text) for use in uses() if (text := api.members.get(use.owner, {}).get(use.name)) and not _fits(use, text)
+    ]
     assert not wrong
 
 

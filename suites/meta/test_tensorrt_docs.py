@@ -10,7 +10,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "plan-cache.md"
 
 
 def table() -> str:
-    rows = [f"| `{name}` | {option.text} | {'builds anew' if option.build else 'no'} |" for name, option in OPTIONS.items()]
+    rows = [
+        f"| `{name}` | {option.text} | {'builds anew' if option.build else 'no'} |" for name, option in OPTIONS.items()
+    ]
     return "\n".join(["| option | what it does | does it build anew? |", "|---|---|---|", *rows])
 
 

@@ -57,7 +57,9 @@ def network(scale: float = 1.0, channels: int = 4, dtype: Any = np.float32, batc
     return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10))
 
 
-def single(op: str, inputs: dict[str, tuple[int, ...]], constants: dict[str, np.ndarray], outputs: int = 1, **attrs: Any) -> ir.Model:
+def single(
+    op: str, inputs: dict[str, tuple[int, ...]], constants: dict[str, np.ndarray], outputs: int = 1, **attrs: Any
+) -> ir.Model:
     """One node, named as a lowering names it."""
     names = [f"y{i}" for i in range(outputs)]
     graph = helper.make_graph(
@@ -65,7 +67,10 @@ def single(op: str, inputs: dict[str, tuple[int, ...]], constants: dict[str, np.
         "one",
         [helper.make_tensor_value_info(name, 1, shape) for name, shape in inputs.items()],
         [helper.make_tensor_value_info(name, t, None) for name, t in zip(names, (1, 7))],
-        [helper.make_tensor(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape, a.tobytes(), raw=True) for n, a in constants.items()],
+        [
+            helper.make_tensor(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape, a.tobytes(), raw=True)
+            for n, a in constants.items()
+        ],
     )
     return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10))
 
@@ -75,7 +80,9 @@ def engine() -> TensorRTEngine:
     return make_engine()
 
 
-def request(folder: Path, model: ir.Model | None = None, profile: Any = None, precision: str = "fp32", **options: Any) -> BuildRequest:
+def request(
+    folder: Path, model: ir.Model | None = None, profile: Any = None, precision: str = "fp32", **options: Any
+) -> BuildRequest:
     return BuildRequest("part0", model or network(), profile or {}, options, str(folder), precision)
 
 
@@ -124,7 +131,9 @@ def test_the_capability_record_knows_the_gpu(rtx: bool, capability: tuple[int, i
     if runs:
         assert make_engine(cuda, rtx=rtx).cuda is cuda
     else:
-        with pytest.raises(harness.EngineMissing, match=f"compute capability is {capability[0]}.{capability[1]}.*use engine="):
+        with pytest.raises(
+            harness.EngineMissing, match=f"compute capability is {capability[0]}.{capability[1]}.*use engine="
+        ):
             make_engine(cuda, rtx=rtx)
 
 
@@ -164,7 +173,9 @@ def key(engine: TensorRTEngine, tmp_path: Path, **changes: Any) -> str:
 
 
 @pytest.mark.parametrize("option", sorted(OTHER))
-def test_an_option_is_in_the_key_if_and_only_if_its_table_says_so(option: str, tmp_path: Path, engine: TensorRTEngine) -> None:
+def test_an_option_is_in_the_key_if_and_only_if_its_table_says_so(
+    option: str, tmp_path: Path, engine: TensorRTEngine
+) -> None:
     changed = key(engine, tmp_path, **{option: OTHER[option]}) != key(engine, tmp_path)
     assert changed == opts.OPTIONS[option].build
 
@@ -188,7 +199,11 @@ CHANGES: dict[str, dict[str, Any]] = {
     "precision": {"precision": "tf32"},
     "profile": {"model": network(batch="n"), "profile": {"data": {0: (1, 2, 4)}}},
     "wider profile": {"model": network(batch="n"), "profile": {"data": {0: (1, 2, 8)}}},
-    "two profiles": {"model": network(batch="n"), "profile": {"data": {0: (1, 2, 4)}}, "profiles": [{"data": {0: (1, 1, 1)}}]},
+    "two profiles": {
+        "model": network(batch="n"),
+        "profile": {"data": {0: (1, 2, 4)}},
+        "profiles": [{"data": {0: (1, 1, 1)}}],
+    },
 }
 
 
@@ -292,18 +307,25 @@ def test_parameters_that_lie_in_a_file_stay_there(engine: TensorRTEngine, tmp_pa
 
 def test_the_parser_s_refusal_names_the_node(engine: TensorRTEngine, tmp_path: Path) -> None:
     model = single("AveragePool", {"data": (1, 2, 9, 9)}, {}, kernel_shape=[2, 2], dilations=[2, 2])
-    with pytest.raises(harness.BuildError, match=r"(?s)TensorRT 10.6.0 refuses part part0.*'node0' \(AveragePool of float\[1, 2, 9, 9\]\)"):
+    with pytest.raises(
+        harness.BuildError,
+        match=r"(?s)TensorRT 10.6.0 refuses part part0.*'node0' \(AveragePool of float\[1, 2, 9, 9\]\)",
+    ):
         engine.build(request(tmp_path, model))
     assert not plan_cache.list_entries(tmp_path)
 
 
 def test_the_builder_s_refusal_names_the_node(engine: TensorRTEngine, tmp_path: Path) -> None:
     model = single("TopK", {"data": (1, 5000)}, {"k": np.array([4000])}, 2, axis=1)
-    with pytest.raises(harness.BuildError, match=r"(?s)refuses part part0.*'node0' \(TopK of float\[1, 5000\], int64\[1\]\)"):
+    with pytest.raises(
+        harness.BuildError, match=r"(?s)refuses part part0.*'node0' \(TopK of float\[1, 5000\], int64\[1\]\)"
+    ):
         engine.build(request(tmp_path, model))
 
 
-@pytest.mark.parametrize("message", ["[optimizer.cpp::computeCosts] Could not find any implementation for node conv0/Conv + relu0/Relu.", ""])
+@pytest.mark.parametrize(
+    "message", ["[optimizer.cpp::computeCosts] Could not find any implementation for node conv0/Conv + relu0/Relu.", ""]
+)
 def test_a_builder_that_returns_nothing(message: str, engine: TensorRTEngine, tmp_path: Path) -> None:
     engine.library.trt.failures["build"] = message
     named = r"'conv0' \(Conv of .*(?s:.*)'relu0' \(Relu of" if message else "no engine and no reason"
@@ -312,7 +334,9 @@ def test_a_builder_that_returns_nothing(message: str, engine: TensorRTEngine, tm
     assert engine.build(request(tmp_path)).outcome == "built"  # type: ignore[attr-defined]
 
 
-def test_a_plan_that_cannot_be_loaded_at_all(engine: TensorRTEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_that_cannot_be_loaded_at_all(
+    engine: TensorRTEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(engine.library.trt, "fails", lambda what, logger: what == "deserialize")
     with pytest.raises(harness.BuildError, match="cannot load its own plan on double of a GPU; check that the driver"):
         engine.build(request(tmp_path))
@@ -327,7 +351,9 @@ def test_operators_from_plugins_are_registered_first(engine: TensorRTEngine, tmp
 def test_rtx_judges_models_without_a_gpu() -> None:
     assert check_model(network(), "part") == []
     assert check_model(network(batch="n"), "part", ("SM120",), {"data": {0: (1, 2, 4)}}) == []
-    (refusal,) = check_model(single("AveragePool", {"data": (1, 2, 9, 9)}, {}, kernel_shape=[2, 2], dilations=[2, 2]), "part")
+    (refusal,) = check_model(
+        single("AveragePool", {"data": (1, 2, 9, 9)}, {}, kernel_shape=[2, 2], dilations=[2, 2]), "part"
+    )
     assert (refusal.owner, refusal.operator, refusal.stage) == ("node0", "AveragePool", "parser") and refusal.reason
     (refusal, *_) = check_model(single("TopK", {"data": (1, 5000)}, {"k": np.array([4000])}, 2, axis=1), "part")
     assert (refusal.owner, refusal.stage) == ("node0", "builder")
@@ -392,7 +418,9 @@ def test_the_narrowest_profile_is_used(engine: TensorRTEngine, tmp_path: Path) -
 
 def test_a_shape_outside_names_the_range(engine: TensorRTEngine, tmp_path: Path) -> None:
     session = dynamic(engine, tmp_path)
-    with pytest.raises(harness.InputError, match=r"part part0: input 'data': the shape \(5, 3, 8, 8\).*\[1..4, 3, 8, 8\]"):
+    with pytest.raises(
+        harness.InputError, match=r"part part0: input 'data': the shape \(5, 3, 8, 8\).*\[1..4, 3, 8, 8\]"
+    ):
         session.run([image(5)])
     assert session.run([image(4)])
     static = engine.build(request(tmp_path, cuda_graphs=False))
@@ -456,7 +484,9 @@ def test_graphs_can_be_switched_off(engine: TensorRTEngine, tmp_path: Path) -> N
     assert calls(engine, "begin_capture") == 0
 
 
-@pytest.mark.parametrize("options", [{}, {"contexts": 1}, {"contexts": 3, "scratch": "shared"}, {"cuda_graphs": False}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"contexts": 1}, {"contexts": 3, "scratch": "shared"}, {"cuda_graphs": False}], ids=str
+)
 def test_many_threads(options: dict[str, Any], engine: TensorRTEngine, tmp_path: Path) -> None:
     session = dynamic(engine, tmp_path, **options)
     images = [image(seed % 4 + 1, seed) for seed in range(8)]
@@ -617,7 +647,10 @@ def test_a_dlpack_producer_is_told_our_stream(engine: TensorRTEngine, tmp_path: 
 
 
 BAD_ARRAYS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "type": (lambda cuda: Interface(cuda, image().astype(np.float64)), "input 'data': the type is float64, built for float32"),
+    "type": (
+        lambda cuda: Interface(cuda, image().astype(np.float64)),
+        "input 'data': the type is float64, built for float32",
+    ),
     "strides": (lambda cuda: Interface(cuda, image(), strides=(768, 256, 4, 32)), "not contiguous"),
     "mask": (lambda cuda: Interface(cuda, image(), mask=1), "masked"),
     "elsewhere": (lambda cuda: DeviceArray(1 << 40, SHAPE, F32), "lies on another GPU.*autoprimaryctx"),
@@ -637,7 +670,12 @@ def test_arrays_that_do_not_fit_are_refused(how: str, engine: TensorRTEngine, tm
 
 def test_dlpack_knows_bfloat16() -> None:
     assert memory._dlpack_dtype(4, 16, 1) == np.dtype(ml_dtypes.bfloat16)
-    assert [memory._dlpack_dtype(*c).name for c in ((0, 64, 1), (1, 8, 1), (2, 16, 1), (6, 8, 1))] == ["int64", "uint8", "float16", "bool"]
+    assert [memory._dlpack_dtype(*c).name for c in ((0, 64, 1), (1, 8, 1), (2, 16, 1), (6, 8, 1))] == [
+        "int64",
+        "uint8",
+        "float16",
+        "bool",
+    ]
 
 
 # --- asynchronous runs -----------------------------------------------------------------------------------------------
@@ -683,7 +721,10 @@ def test_results_go_into_the_caller_s_arrays_on_the_caller_s_stream(engine: Tens
     for bad, named in [
         ([], "0 output arrays are given"),
         ([np.zeros((2, 4, 1, 1), np.float32)], "a ndarray does not lie on the GPU"),
-        ([on_device(engine.cuda, np.zeros((2, 4), np.float32))], r"the shape is \(2, 4\), the run gives \(2, 4, 1, 1\)"),
+        (
+            [on_device(engine.cuda, np.zeros((2, 4), np.float32))],
+            r"the shape is \(2, 4\), the run gives \(2, 4, 1, 1\)",
+        ),
         ([on_device(engine.cuda, np.zeros((2, 4, 1, 1)))], "output 'out': the type is float64"),
     ]:
         with pytest.raises(harness.InputError, match=named):
@@ -721,7 +762,9 @@ FAILURES: dict[str, tuple[str, str, str]] = {  # name -> (whose, what, message)
 
 @pytest.mark.parametrize("how", FAILURES)
 @pytest.mark.parametrize("after", [0, 1, 3])
-def test_a_failed_run_says_so_and_the_next_one_works(how: str, after: int, engine: TensorRTEngine, tmp_path: Path) -> None:
+def test_a_failed_run_says_so_and_the_next_one_works(
+    how: str, after: int, engine: TensorRTEngine, tmp_path: Path
+) -> None:
     whose, what, message = FAILURES[how]
     session = engine.build(request(tmp_path))
     for seed in range(after):
@@ -762,7 +805,9 @@ def test_layers_and_their_times_are_traced_to_mxnet_s_nodes(engine: TensorRTEngi
     session: Any = engine.build(request(tmp_path))
     assert [layer.nodes for layer in session.layers()] == [("conv0", "relu0"), ("pool0", "add0")]
     times = session.profile([image()], runs=4)
-    assert [(time.nodes, time.milliseconds) for time in times] == [((n,), 0.5) for n in ("conv0", "relu0", "pool0", "add0")]
+    assert [(time.nodes, time.milliseconds) for time in times] == [
+        ((n,), 0.5) for n in ("conv0", "relu0", "pool0", "add0")
+    ]
     np.testing.assert_array_equal(session.run([image()])[0], expected(image()))
 
 
@@ -772,7 +817,10 @@ def test_layers_and_their_times_are_traced_to_mxnet_s_nodes(engine: TensorRTEngi
         ("conv0/Conv + relu0/Relu", ("conv0", "relu0")),
         ("{ForeignNode[conv0/Conv...pool0/GlobalAveragePool]}", ("conv0", "pool0")),
         ("Reformatting CopyNode for Input Tensor 0 to conv0/Conv", ()),
-        ({"Name": "fused_1", "LayerType": "kgen", "Metadata": "[ONNX Layer: relu0/Relu]\x1e[ONNX Layer: add0/Add]"}, ("relu0", "add0")),
+        (
+            {"Name": "fused_1", "LayerType": "kgen", "Metadata": "[ONNX Layer: relu0/Relu]\x1e[ONNX Layer: add0/Add]"},
+            ("relu0", "add0"),
+        ),
         ({"Name": "conv0/Conv", "LayerType": "CaskConvolution", "Metadata": ""}, ("conv0",)),
     ],
 )

@@ -1,6 +1,6 @@
 """The TensorRT engine on a real GPU: what the double cannot show. Skipped where there is none.
 
-    python -m pytest suites/meta/test_tensorrt_gpu.py -q
+python -m pytest suites/meta/test_tensorrt_gpu.py -q
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def test_runs_hits_and_graphs(engine: TensorRTEngine, tmp_path: Path) -> None:
     close(loaded.run([image()])[0], image())
 
 
-@pytest.mark.parametrize("options", [{}, {"scratch": "shared", "contexts": 3}, {"profiles": [{"data": {0: (1, 1, 1)}}]}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"scratch": "shared", "contexts": 3}, {"profiles": [{"data": {0: (1, 1, 1)}}]}], ids=str
+)
 def test_dynamic_shapes_and_threads(options: dict[str, Any], engine: TensorRTEngine, tmp_path: Path) -> None:
     session = build(engine, tmp_path, network(batch="n"), BATCHES, **options)
     wrong: list[Any] = []

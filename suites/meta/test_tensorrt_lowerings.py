@@ -33,7 +33,9 @@ def judge() -> Judge:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=[f"{number}-{spec.operator}" for number, spec in enumerate(SPECS)])
-def test_every_lowering_is_built_or_refused_beforehand(spec: Spec, judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_lowering_is_built_or_refused_beforehand(
+    spec: Spec, judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
     get_engine = base.get_engine
     monkeypatch.setattr(compiler, "get_engine", lambda name: judge if name == judge.name else get_engine(name))
 

@@ -401,7 +401,7 @@ def test_a_run_is_a_process_with_figures(tmp_path: Path) -> None:
 def test_loadgen_is_valid(scenario: str, tmp_path: Path) -> None:
     pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (extra loadgen)")
     with sides.prepared(sides.parse(str(SMALL), {}), tmp_path) as (side, tree):
-        found = scenarios.run(side, tree, scenario, 1.0, 300.0, "loadgen")
+        found = scenarios.run(side, tree, scenario, 1.0, 500.0, "loadgen")
     assert found.valid, found.reasons
     assert found.value > 0
     assert found.by == "loadgen"

@@ -40,7 +40,13 @@ def cross_values(d: Draw, a: Attributes) -> Inputs:
 
 
 SPECS = [
-    Spec(f"_contrib_interleaved_matmul_{name}", {"heads": [1, 2, 3]}, build, terms=lambda a, i: 4, reference_dtype="float32")
+    Spec(
+        f"_contrib_interleaved_matmul_{name}",
+        {"heads": [1, 2, 3]},
+        build,
+        terms=lambda a, i: 4,
+        reference_dtype="float32",
+    )
     for name, build in {
         "selfatt_qk": self_scores,
         "selfatt_valatt": self_values,

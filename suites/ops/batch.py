@@ -60,9 +60,7 @@ def run_cases(cases: Sequence[Case], engine: str, precision: str) -> list[Outcom
     return [outcomes[i] for i in range(len(cases))]
 
 
-def _run(
-    cases: Sequence[Case], indices: list[int], engine: str, precision: str, outcomes: dict[int, Outcome]
-) -> None:
+def _run(cases: Sequence[Case], indices: list[int], engine: str, precision: str, outcomes: dict[int, Outcome]) -> None:
     if not indices:
         return
     arrays = {i: cases[i].arrays() for i in indices}
@@ -70,7 +68,9 @@ def _run(
     options = ENGINE_OPTIONS.get(engine, {})
     try:
         model = compile_graph(graph, params, inputs, engine, precision, "error", **options)
-        found = model(**{name: value for name, value in _values(cases, indices, arrays).items() if name in model.inputs})
+        found = model(
+            **{name: value for name, value in _values(cases, indices, arrays).items() if name in model.inputs}
+        )
     except harness.UnsupportedOperator as refusal:
         reasons = {_index(blocked.node): blocked.reason for blocked in refusal.blocked}
         outcomes.update({i: Outcome("refused", reason) for i, reason in reasons.items()})

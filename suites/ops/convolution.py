@@ -93,7 +93,15 @@ def products(a: Attributes, inputs: Inputs) -> int:
 
 def pooling(d: Draw, a: Attributes) -> Inputs:
     layout = a.get("layout", "None")
-    dims = 1 if layout in ("NCW", "NWC") else 3 if layout in ("NCDHW", "NDHWC") else 2 if layout != "None" else d.integer(1, 3)
+    dims = (
+        1
+        if layout in ("NCW", "NWC")
+        else 3
+        if layout in ("NCDHW", "NDHWC")
+        else 2
+        if layout != "None"
+        else d.integer(1, 3)
+    )
     full = a.get("pooling_convention") == "full"
     a["kernel"] = d.sizes(dims, 1, 3)
     for name, low, high in (("stride", 1, 4 if full else 3), ("pad", 0, 2)):
@@ -170,7 +178,7 @@ SPECS = [
     Spec(
         "Pooling",
         {
-            **{**POOL, "pool_type": [DEFAULT, "max", "avg", "sum", "lp"]},
+            **POOL, "pool_type": [DEFAULT, "max", "avg", "sum", "lp"],
             "count_include_pad": [DEFAULT, "None", False, True],
             "layout": [DEFAULT, "None", "NCW", "NCHW", "NCDHW", "NWC", "NHWC", "NDHWC"],
         },

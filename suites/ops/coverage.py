@@ -70,7 +70,9 @@ UNCOVERED = [
     ),
     Uncovered(("_contrib_quantized_pooling",), "pool_type", ("avg", "lp", "sum"), "refused: oneDNN rounds inside"),
     Uncovered(("_contrib_quantized_pooling",), "pooling_convention", ("full", "same"), "refused"),
-    Uncovered(("_npi_dsplit",), "axis", (), "np.dsplit writes 2; with another number MXNet writes outside of its outputs"),
+    Uncovered(
+        ("_npi_dsplit",), "axis", (), "np.dsplit writes 2; with another number MXNet writes outside of its outputs"
+    ),
     Uncovered(("_npi_pad",), "reflect_type", (), "even alone: odd is refused"),
     Uncovered(("_rnn_param_concat",), "dim", (), "parameters of recurrent layers are vectors: 0 alone"),
 ]

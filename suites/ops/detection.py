@@ -31,7 +31,8 @@ def box_iou(d: Draw, a: Attributes) -> Inputs:
     center = a.get("format") == "center"
     shapes = [d.shape((1, 3), high=3) for _ in range(2)]
     return {
-        name: given(as_format(corner_boxes(rng, shape), center), dtype, dynamic=(0,)) for name, shape in zip(("lhs", "rhs"), shapes)
+        name: given(as_format(corner_boxes(rng, shape), center), dtype, dynamic=(0,))
+        for name, shape in zip(("lhs", "rhs"), shapes)
     }
 
 
@@ -56,7 +57,11 @@ def box_encode(d: Draw, a: Attributes) -> Inputs:
 
 def bipartite(d: Draw, a: Attributes) -> Inputs:
     shape = d.pick([(), (2,), (2, 3)]) + d.shape(2)
-    return {"data": Tensor(shape, d.pick(["float32", "float64"]), low=0, high=1, distinct=True, dynamic=(0,) if len(shape) > 2 else ())}
+    return {
+        "data": Tensor(
+            shape, d.pick(["float32", "float64"]), low=0, high=1, distinct=True, dynamic=(0,) if len(shape) > 2 else ()
+        )
+    }
 
 
 def box_nms(d: Draw, a: Attributes) -> Inputs:

@@ -154,7 +154,9 @@ FACTS: dict[str, dict] = {
     "sub": dict(dtypes=NUMBERS, left=(-90, 90), right=(-90, 90), values=EDGES),
     "mul": dict(dtypes=NUMBERS, left=(-20, 20), right=(-20, 20), values=EDGES),
     "div": dict(dtypes=NUMBERS, left=(-90, 90), right=(1, 9), values=(NAN, INF, -1.0, 2.0)),
-    "mod": dict(dtypes=("float32", *INTEGERS), left=(-9, 9), right=(-4, 4), values=(0.0, 1.0, -2.0, 7.0, -7.0, NAN, INF, -INF)),
+    "mod": dict(
+        dtypes=("float32", *INTEGERS), left=(-9, 9), right=(-4, 4), values=(0.0, 1.0, -2.0, 7.0, -7.0, NAN, INF, -INF)
+    ),
     "power": dict(dtypes=NUMBERS, left=(1, 4), right=(0, 3), values=(0.0, 1.0, -2.0, 3.0, NAN, INF)),
     "maximum": dict(dtypes=NUMBERS, left=(-9, 9), right=(-9, 9), values=EDGES),
     "minimum": dict(dtypes=NUMBERS, left=(-9, 9), right=(-9, 9), values=EDGES),

@@ -42,7 +42,9 @@ SPECS = [
         tensor,
         reference_dtype="float32",
     ),
-    Spec("_image_crop", {"x": [0, 1], "y": [0, 1], "width": [1, 2], "height": [1, 2]}, image, reference_dtype="float32"),
+    Spec(
+        "_image_crop", {"x": [0, 1], "y": [0, 1], "width": [1, 2], "height": [1, 2]}, image, reference_dtype="float32"
+    ),
     Spec("_image_flip_left_right", {}, even, reference_dtype="float32"),
     Spec("_image_flip_top_bottom", {}, even, reference_dtype="float32"),
     Spec("_image_adjust_lighting", {"alpha": [(0.1, 0.2, 0.3), (-1, 0.5, 2)]}, colours, reference_dtype="float32"),

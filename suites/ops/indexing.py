@@ -10,7 +10,9 @@ from .reshaping import NUMBERS, moved
 KEYS = ("int32", "int64", "float32")  # types of indices
 
 
-def keys(d: Draw, shape: tuple[int, ...], low: int, high: int, dtypes: tuple[str, ...] = KEYS, **more: object) -> Tensor:
+def keys(
+    d: Draw, shape: tuple[int, ...], low: int, high: int, dtypes: tuple[str, ...] = KEYS, **more: object
+) -> Tensor:
     """Indices from low to high. Floats have a fraction, so that a rounding of the input is not another index."""
     dtype = d.pick(dtypes)
     if dtype == "float32":
@@ -41,7 +43,9 @@ def stepped(d: Draw, a: Attributes) -> Inputs:
 
 
 def open_sliced(d: Draw, a: Attributes) -> Inputs:
-    a["end"] = {(None, 1): (None, None), (1, None): (None, None), (0,): (-1,), (1,): (-1,), (None,): (None,)}[a["begin"]]
+    a["end"] = {(None, 1): (None, None), (1, None): (None, None), (0,): (-1,), (1,): (-1,), (None,): (None,)}[
+        a["begin"]
+    ]
     return {"data": moved(d, (4, 5, 6), dynamic=(0,))}
 
 
@@ -71,7 +75,10 @@ def taken(d: Draw, a: Attributes) -> Inputs:
     outside = 0 if a.get("mode") == "raise" else 3
     low = 0 if outside == 0 else -4
     types = ("int32", "int64") if a.get("mode") == "raise" else KEYS
-    return {"a": moved(d, data), "indices": keys(d, d.shape((1, 2)), low, size - 1 + outside, types, dynamic=(0,), const=d.boolean())}
+    return {
+        "a": moved(d, data),
+        "indices": keys(d, d.shape((1, 2)), low, size - 1 + outside, types, dynamic=(0,), const=d.boolean()),
+    }
 
 
 def embedded(d: Draw, a: Attributes) -> Inputs:
@@ -83,7 +90,10 @@ def embedded(d: Draw, a: Attributes) -> Inputs:
 def gathered(d: Draw, a: Attributes) -> Inputs:
     shape = d.shape(3, 3, 5)
     count = d.integer(1, 3)
-    return {"data": moved(d, shape), "indices": Tensor((count, *d.shape((1, 2))), d.pick(("int32", "int64")), low=-3, high=2)}
+    return {
+        "data": moved(d, shape),
+        "indices": Tensor((count, *d.shape((1, 2))), d.pick(("int32", "int64")), low=-3, high=2),
+    }
 
 
 def places(rng_seed: int, shape: tuple[int, ...], count: int) -> np.ndarray:
@@ -97,7 +107,10 @@ def scattered(d: Draw, a: Attributes) -> Inputs:
     depth = d.integer(1, len(shape))
     where = places(d.integer(0, 99), shape[:depth], d.integer(1, 3))
     dtype = d.pick(("float32", "float64", "int32", "int64", "uint8"))
-    return {"data": Tensor((where.shape[1], *shape[depth:]), dtype), "indices": Tensor(where.shape, d.pick(("int32", "int64")), values=where)}
+    return {
+        "data": Tensor((where.shape[1], *shape[depth:]), dtype),
+        "indices": Tensor(where.shape, d.pick(("int32", "int64")), values=where),
+    }
 
 
 def set_nd(d: Draw, a: Attributes) -> Inputs:
@@ -112,14 +125,15 @@ def picked(d: Draw, a: Attributes) -> Inputs:
     lines[axis] = 1
     if not a.get("keepdims") and d.boolean():
         lines.pop(axis)
-    batch = (0,) if axis % len(shape) != 0 else ()
-    return {"data": moved(d, shape), "index": keys(d, tuple(lines), -3, shape[axis] + 2)} if not batch else {
-        "data": moved(d, shape), "index": keys(d, tuple(lines), -3, shape[axis] + 2)}
+    return {"data": moved(d, shape), "index": keys(d, tuple(lines), -3, shape[axis] + 2)}
 
 
 def batch_taken(d: Draw, a: Attributes) -> Inputs:
     rows, columns = d.sizes(2)
-    return {"a": moved(d, (rows, columns), ("float32", "float64", "int32")), "indices": Tensor((rows,), "int32", low=-2, high=columns + 1)}
+    return {
+        "a": moved(d, (rows, columns), ("float32", "float64", "int32")),
+        "indices": Tensor((rows,), "int32", low=-2, high=columns + 1),
+    }
 
 
 def hot(d: Draw, a: Attributes) -> Inputs:
@@ -129,7 +143,11 @@ def hot(d: Draw, a: Attributes) -> Inputs:
 def copied(d: Draw, a: Attributes) -> Inputs:
     old = (5, *d.shape((0, 2)))
     rows = np.random.default_rng(d.integer(0, 99)).permutation(5)[: d.integer(1, 4)]
-    return {"old": Tensor(old), "index": Tensor(rows.shape, d.pick(("int32", "int64")), values=rows), "new": Tensor((len(rows), *old[1:]))}
+    return {
+        "old": Tensor(old),
+        "index": Tensor(rows.shape, d.pick(("int32", "int64")), values=rows),
+        "new": Tensor((len(rows), *old[1:])),
+    }
 
 
 def flat_places(d: Draw, a: Attributes) -> Inputs:

@@ -39,7 +39,8 @@ def columns(d: Draw, a: Attributes) -> Inputs:
     a["num_args"] = d.integer(1, 3)
     rows, dtype = d.integer(1, 4), d.pick(NUMBERS)
     return {
-        f"x{i}": Tensor((rows,) if d.boolean() else (rows, d.integer(1, 3)), dtype, high=9) for i in range(a["num_args"])
+        f"x{i}": Tensor((rows,) if d.boolean() else (rows, d.integer(1, 3)), dtype, high=9)
+        for i in range(a["num_args"])
     }
 
 

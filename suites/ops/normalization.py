@@ -123,7 +123,11 @@ SPECS = [
     ),
     Spec(
         "LayerNorm",
-        {"axis": [DEFAULT, 0, 1, 2, -1, -2, -3], "eps": [DEFAULT, 1e-3, 0.1], "output_mean_var": [DEFAULT, False, True]},
+        {
+            "axis": [DEFAULT, 0, 1, 2, -1, -2, -3],
+            "eps": [DEFAULT, 1e-3, 0.1],
+            "output_mean_var": [DEFAULT, False, True],
+        },
         layer_norm,
         outputs=statistics,
         terms=size,

@@ -112,7 +112,9 @@ def several(ranks: tuple[int, int]) -> Build:
     def build(d: Draw, a: Attributes) -> Inputs:
         a["num_args"], dtype = d.integer(1, 3), d.pick(NUMBERS)
         shapes = [d.shape(ranks) for _ in range(a["num_args"])]
-        return {f"x{i}": Tensor(shape, dtype, high=100, dynamic=(0,) if shape else ()) for i, shape in enumerate(shapes)}
+        return {
+            f"x{i}": Tensor(shape, dtype, high=100, dynamic=(0,) if shape else ()) for i, shape in enumerate(shapes)
+        }
 
     return build
 

@@ -13,7 +13,9 @@ def sequences(shortest: int, dtypes: tuple[str, ...]) -> Build:
         inputs = {"data": moved(d, shape, dtypes, (0, 1) if not a.get("use_sequence_length") else ())}
         if a.get("use_sequence_length"):
             dtype = d.pick(("float32", "int32", "int64"))
-            steps = [n + (0.375 if dtype == "float32" and n < shape[axis] else 0) for n in range(shortest, shape[axis] + 1)]
+            steps = [
+                n + (0.375 if dtype == "float32" and n < shape[axis] else 0) for n in range(shortest, shape[axis] + 1)
+            ]
             inputs["sequence_length"] = Tensor((shape[1 - axis],), dtype, values=steps)
         return inputs
 

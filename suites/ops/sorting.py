@@ -27,12 +27,19 @@ def ranked(*dtypes: str):
 
 
 def binned(d: Draw, a: Attributes) -> Inputs:
-    return {"data": Tensor(d.shape((1, 3)), d.pick(("float32", "float64")), low=-1, high=2.5, avoid=(0, 0.25, 0.5, 1, 2), dynamic=(0,))}
+    return {
+        "data": Tensor(
+            d.shape((1, 3)), d.pick(("float32", "float64")), low=-1, high=2.5, avoid=(0, 0.25, 0.5, 1, 2), dynamic=(0,)
+        )
+    }
 
 
 def edges(d: Draw, a: Attributes) -> Inputs:
     dtype = d.pick(("int32", "int64"))
-    return {"data": Tensor(d.shape((1, 3)), dtype, low=-2, high=8), "bins": Tensor((4,), dtype, values=np.array([-1, 2, 3, 7]))}
+    return {
+        "data": Tensor(d.shape((1, 3)), dtype, low=-2, high=8),
+        "bins": Tensor((4,), dtype, values=np.array([-1, 2, 3, 7])),
+    }
 
 
 SPECS = [

@@ -53,7 +53,9 @@ def deformable(d: Draw, a: Attributes) -> Inputs:
     reach = d.pick([0.4, 3])
     inputs = {
         "data": Tensor((batch, channels, *sizes), dynamic=(0,)),
-        "offset": Tensor((batch, 2 * parts * taps, *out), low=-reach, high=reach, avoid=tuple(range(-3, 4)), dynamic=(0,)),
+        "offset": Tensor(
+            (batch, 2 * parts * taps, *out), low=-reach, high=reach, avoid=tuple(range(-3, 4)), dynamic=(0,)
+        ),
     }
     if a.pop("masked", False):
         inputs["mask"] = Tensor((batch, parts * taps, *out), low=0, high=1, dynamic=(0,))

@@ -25,7 +25,9 @@ def _foreach_two(F, data, s, w):
 
 
 def _foreach_dense(F, data, s, w):
-    step = lambda x, h: (F.FullyConnected(F.expand_dims(x + h, 0), F.diag(w), no_bias=True, num_hidden=3).reshape((3,)),) * 2  # noqa: E731
+    step = lambda x, h: (
+        (F.FullyConnected(F.expand_dims(x + h, 0), F.diag(w), no_bias=True, num_hidden=3).reshape((3,)),) * 2
+    )  # noqa: E731
     out, last = F.contrib.foreach(step, data, s)
     return [out, last]
 
@@ -54,12 +56,16 @@ def _while_swapped(F, i, s, w):
 
 
 def _while_never(F, i, s, w):
-    _, last = F.contrib.while_loop(lambda i, s: F.sum(i) < -100, lambda i, s: (s, [i + 1, s * w]), [i, s], max_iterations=3)
+    _, last = F.contrib.while_loop(
+        lambda i, s: F.sum(i) < -100, lambda i, s: (s, [i + 1, s * w]), [i, s], max_iterations=3
+    )
     return list(last)
 
 
 def _while_limit(F, i, s, w):
-    outs, last = F.contrib.while_loop(lambda i, s: F.sum(i) < 1e6, lambda i, s: (s + w, [i + 1, s * 2]), [i, s], max_iterations=4)
+    outs, last = F.contrib.while_loop(
+        lambda i, s: F.sum(i) < 1e6, lambda i, s: (s + w, [i + 1, s * 2]), [i, s], max_iterations=4
+    )
     return [*(outs if isinstance(outs, list) else [outs]), *last]
 
 
@@ -125,7 +131,9 @@ def test_control_flow(build, shapes, constant):
 def test_length_of_a_loop_may_vary(length):
     mx = mxnet()
     symbol = mx.sym.Group(_foreach(mx.sym, *(mx.sym.var(name) for name in LOOP)))
-    model = harness.compile(symbol, {}, {**LOOP, "data": ((1, 4, 8), 3)}, engine="onnxruntime", fallback="error", threads=1)
+    model = harness.compile(
+        symbol, {}, {**LOOP, "data": ((1, 4, 8), 3)}, engine="onnxruntime", fallback="error", threads=1
+    )
     arrays = _arrays({**LOOP, "data": (length, 3)}, 1)
     expected = [a.asnumpy() for a in symbol.bind(mx.cpu(), {n: mx.nd.array(v) for n, v in arrays.items()}).forward()]
     for found, wanted in zip(model(**arrays), expected, strict=True):

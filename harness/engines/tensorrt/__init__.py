@@ -118,9 +118,7 @@ class TensorRTEngine:
         refittable = bool(opts.value_of(request.options, "refit") or opts.value_of(request.options, "strip"))
         return Order(recipe, cuda, cache, self.key_fields(recipe, cuda.device, refittable), refittable)
 
-    def _timing_path(
-        self, options: Mapping[str, Any], cuda: memory.Cuda, cache: plan_cache.PlanCache
-    ) -> Path | None:
+    def _timing_path(self, options: Mapping[str, Any], cuda: memory.Cuda, cache: plan_cache.PlanCache) -> Path | None:
         choice = opts.value_of(options, "timing_cache")
         if not choice or self.library.is_rtx:  # RTX ignores it
             return None

@@ -172,7 +172,9 @@ def builder_refusals(model: ir.Model, messages: Sequence[str]) -> list[Refusal]:
         named = [name for name in nodes if name in message] if len(nodes) < 5000 else _names_in(message, nodes)
         named = [n for n in named if not any(n != other and n in other for other in named)] or [""]
         found += [_refusal(nodes, name, reason, "builder") for name in named[:3]]
-    return list(dict.fromkeys(found)) or [Refusal("", "", "", "", "the builder gave no engine and no reason", "builder")]
+    return list(dict.fromkeys(found)) or [
+        Refusal("", "", "", "", "the builder gave no engine and no reason", "builder")
+    ]
 
 
 def _names_in(message: str, nodes: Mapping[str, Any]) -> list[str]:
@@ -187,7 +189,9 @@ def owner_of(node: str) -> str:
 def _refusal(nodes: Mapping[str, ir.Node], name: str, reason: str, stage: str) -> Refusal:
     node = nodes.get(name)
     if node is None:
-        return Refusal(name, owner_of(name), "?", "?", reason, stage) if name else Refusal("", "", "", "", reason, stage)
+        return (
+            Refusal(name, owner_of(name), "?", "?", reason, stage) if name else Refusal("", "", "", "", reason, stage)
+        )
     signature = ", ".join(_type_text(value) for value in node.inputs if value is not None)
     return Refusal(name, owner_of(name), str(node.op_type), signature or "nothing", reason, stage)
 

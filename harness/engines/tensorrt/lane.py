@@ -234,7 +234,9 @@ class Lane:
             self._select(choose(session.profiles, named))
         for name, shape in named.items():
             if not self.context.set_input_shape(name, shape):
-                raise InputError(f"input {name!r}: TensorRT refuses the shape {shape}; it was built for {self._built(name)}")
+                raise InputError(
+                    f"input {name!r}: TensorRT refuses the shape {shape}; it was built for {self._built(name)}"
+                )
         missing = self.context.infer_shapes()
         if missing:
             raise ExecutionError(f"the shapes of {', '.join(missing)} are not known")

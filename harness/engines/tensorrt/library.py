@@ -25,7 +25,9 @@ _REMEDIES = {
     "tensorrt_rtx": "pip install tensorrt-rtx-cu13, or use engine='onnxruntime'",
 }
 _FROM_PLUGINS = frozenset({"RoiAlign", "DeformConv", "NonMaxSuppression", "InstanceNormalization"})
-_LOGGERS: list[Any] = []  # TensorRT keeps the first logger for the process, and may call any of them late: none is freed
+_LOGGERS: list[
+    Any
+] = []  # TensorRT keeps the first logger for the process, and may call any of them late: none is freed
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,7 +99,9 @@ def _check(further: Mapping[str, Mapping[int, Any]], whole: Ranges, inputs: Mapp
             if name not in whole:
                 continue  # another part's input
             if not 0 <= axis < len(whole[name]) or isinstance(inputs[name][axis], int):
-                raise OptionError(f"profiles: axis {axis} of {name!r} does not vary; give it as (min, opt, max) in inputs=")
+                raise OptionError(
+                    f"profiles: axis {axis} of {name!r} does not vary; give it as (min, opt, max) in inputs="
+                )
             if low < whole[name][axis][0] or high > whole[name][axis][2]:
                 raise OptionError(
                     f"profiles: axis {axis} of {name!r}: {low}..{high} is not within {whole[name][axis][0]}.."
@@ -110,8 +112,7 @@ def _check(further: Mapping[str, Mapping[int, Any]], whole: Ranges, inputs: Mapp
 def _narrowed(whole: Ranges, further: Mapping[str, Mapping[int, Any]]) -> Ranges:
     return {
         name: tuple(
-            tuple(further[name][axis]) if axis in further.get(name, {}) else size
-            for axis, size in enumerate(ranges)
+            tuple(further[name][axis]) if axis in further.get(name, {}) else size for axis, size in enumerate(ranges)
         )
         for name, ranges in whole.items()
     }

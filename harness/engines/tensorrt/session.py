@@ -87,7 +87,9 @@ class TensorRTSession:
     def _tensor(self, name: str) -> Tensor:
         kind = str(self.engine.get_tensor_dtype(name)).rpartition(".")[2]
         if kind not in _DTYPES:
-            raise ExecutionError(f"{self.library.label}: {name!r} of part {self.name} has the type {kind}, unknown here")
+            raise ExecutionError(
+                f"{self.library.label}: {name!r} of part {self.name} has the type {kind}, unknown here"
+            )
         return Tensor(name, _DTYPES[kind])
 
     # --- running -----------------------------------------------------------------------------------------------------
@@ -242,4 +244,3 @@ def open_plan(
     if engine is not None and budget is not None:
         engine.weight_streaming_budget_v2 = min(budget, engine.streamable_weights_size)
     return runtime, engine
-

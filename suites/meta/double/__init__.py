@@ -22,4 +22,6 @@ __all__ = ["DoubleCuda", "DoubleTensorRT", "make_engine"]
 def make_engine(cuda: DoubleCuda | None = None, **about: Any) -> TensorRTEngine:
     """The engine on the double. ``about`` replaces what the double says of itself: version, rtx."""
     cuda = cuda or DoubleCuda(Device(0, "double of a GPU", (8, 9), 8 << 30, 12080))
-    return TensorRTEngine(Library("tensorrt_rtx" if about.get("rtx") else "tensorrt", DoubleTensorRT(cuda, **about)), cuda)
+    return TensorRTEngine(
+        Library("tensorrt_rtx" if about.get("rtx") else "tensorrt", DoubleTensorRT(cuda, **about)), cuda
+    )

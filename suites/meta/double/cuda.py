@@ -73,7 +73,9 @@ class DoubleCuda:
         self._enter("malloc")
         with self._lock:
             if self.used + size > self.memory:
-                raise CudaError("CUDA_ERROR_OUT_OF_MEMORY", f"{size} bytes were asked for, {self.free_memory()} are free")
+                raise CudaError(
+                    "CUDA_ERROR_OUT_OF_MEMORY", f"{size} bytes were asked for, {self.free_memory()} are free"
+                )
             block = np.full(max(size, 1), 0xA5, np.uint8)
             address = block.ctypes.data + _AWAY
             self._blocks[address] = block

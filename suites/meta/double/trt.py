@@ -28,7 +28,9 @@ class DoubleTensorRT:
         build_delay: called in each build, for tests of waiting.
     """
 
-    def __init__(self, cuda: DoubleCuda, version: str = "10.6.0", rtx: bool = False, hidden: Sequence[str] = ()) -> None:
+    def __init__(
+        self, cuda: DoubleCuda, version: str = "10.6.0", rtx: bool = False, hidden: Sequence[str] = ()
+    ) -> None:
         import tensorrt_rtx_bindings as real
 
         self.real, self.cuda, self.__version__, self._hidden = real, cuda, version, frozenset(hidden)
