@@ -54,6 +54,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if not config.option.markexpr:
+        config.option.markexpr = "not slow and not gpu"  # `-m slow` and `-m gpu` ask for them
     if config.getoption("--isolate"):
         os.environ["MXTRT_ISOLATE"] = "1"
 

@@ -41,8 +41,8 @@ def _network(mx: Any, seed: int = 1) -> Any:
     mx.random.seed(seed)
     net = mx.gluon.nn.HybridSequential()
     net.add(
-        mx.gluon.nn.Conv2D(4, 3), mx.gluon.nn.BatchNorm(), mx.gluon.nn.Activation("relu"),
-        mx.gluon.nn.Conv2D(5, 3), mx.gluon.nn.Dropout(0.5), mx.gluon.nn.Dense(3),
+        mx.gluon.nn.Conv2D(16, 3), mx.gluon.nn.BatchNorm(), mx.gluon.nn.Activation("relu"),
+        mx.gluon.nn.Conv2D(16, 3), mx.gluon.nn.Dropout(0.5), mx.gluon.nn.Dense(3),
     )  # fmt: skip
     net.initialize(mx.init.Xavier())
     net(mx.nd.zeros((1, 3, 8, 8)))  # makes the parameters now, from this seed

@@ -124,6 +124,7 @@ def sweep(cluster: Any, output: Path, paths: list[str], **options: Any) -> Any:
 
 
 @pytest.mark.mxnet
+@pytest.mark.slow  # minutes on two cores
 def test_a_node_is_killed_mid_sweep(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every cell of operators has pytest's answer although the node that gave the first result is gone."""
     monkeypatch.chdir(HOME)
@@ -147,6 +148,7 @@ def test_a_node_is_killed_mid_sweep(cluster: Any, tmp_path: Path, monkeypatch: p
     assert (report.ran, report.resumed) == (len(found), 0)
 
 
+@pytest.mark.slow  # minutes on two cores
 def test_what_is_known_does_not_run_again(cluster: Any, suite: Path, tmp_path: Path) -> None:
     class Interrupted(Exception):
         pass
@@ -178,6 +180,7 @@ def test_what_is_known_does_not_run_again(cluster: Any, suite: Path, tmp_path: P
         sweep(cluster, tmp_path / "out", ["cells"])
 
 
+@pytest.mark.slow  # minutes on two cores
 def test_a_cell_that_kills_its_process_takes_the_blame_alone(
     cluster: Any, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +191,7 @@ def test_a_cell_that_kills_its_process_takes_the_blame_alone(
     assert "test_dies" in line and "the process that ran it died" in line
 
 
+@pytest.mark.slow  # minutes on two cores
 def test_gpu_cells_ask_for_their_kind(cluster: Any, suite: Path, tmp_path: Path) -> None:
     """Two nodes that say they have GPUs: each cell marked gpu runs on each kind, the others once and on neither."""
     nodes = {
