@@ -25,9 +25,10 @@ def _foreach_two(F, data, s, w):
 
 
 def _foreach_dense(F, data, s, w):
-    step = lambda x, h: (
-        (F.FullyConnected(F.expand_dims(x + h, 0), F.diag(w), no_bias=True, num_hidden=3).reshape((3,)),) * 2
-    )  # noqa: E731
+    def step(x, h):
+        y = F.FullyConnected(F.expand_dims(x + h, 0), F.diag(w), no_bias=True, num_hidden=3)
+        return (y.reshape((3,)),) * 2
+
     out, last = F.contrib.foreach(step, data, s)
     return [out, last]
 
