@@ -84,7 +84,8 @@ class _Wrong:
 
     def __init__(self, model: object) -> None:
         self.model = model
-        self.input_names = model.input_names
+        self.input_names, self.output_names = model.input_names, model.output_names
+        self.outputs, self.plan = model.outputs, model.plan
 
     def __call__(self, **arrays: np.ndarray) -> list[np.ndarray]:
         return [answer + 1 for answer in self.model(**arrays)]

@@ -301,7 +301,8 @@ def session(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             f"--benchmark-storage={tmp_path / 'stored' / storage}",
             *arguments,
         ]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "SCALE": str(scale)}
+        own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+        environment = {**own, "PYTHONPATH": str(ROOT), "SCALE": str(scale)}
         return subprocess.run(
             command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300, check=False
         )

@@ -154,6 +154,15 @@ SPECS = [
         "Convolution", {**WINDOW, "layout": [DEFAULT, "None", "NCW", "NCHW", "NCDHW"]}, convolution,
         legal=fits_kernel, terms=products,
     ),
+    Spec(  # MXNet runs the old operator over images alone
+        "Convolution_v1",
+        {
+            name: [v for v in values if not isinstance(v, tuple) or len(v) == 2]
+            for name, values in WINDOW.items()
+            if name != "dilate"
+        },
+        convolution, legal=fits_kernel, terms=products, reference_dtype="float32",
+    ),
     Spec(
         "Convolution", {**WINDOW, "layout": ["NHWC", "NDHWC"]}, convolution,
         legal=fits_kernel, terms=products, reference=f"{__name__}:channels_last_reference",

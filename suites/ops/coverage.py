@@ -74,7 +74,74 @@ UNCOVERED = [
         ("_npi_dsplit",), "axis", (), "np.dsplit writes 2; with another number MXNet writes outside of its outputs"
     ),
     Uncovered(("_npi_pad",), "reflect_type", (), "even alone: odd is refused"),
+    Uncovered(("Convolution_v1",), "dilate", (), "MXNet's old operator gives wrong shapes with it"),
+    Uncovered(
+        ("Convolution_v1",), "layout", ("NCDHW", "NCHW", "NDHWC", "NHWC"), "MXNet runs images, channels first, alone"
+    ),
     Uncovered(("_rnn_param_concat",), "dim", (), "parameters of recurrent layers are vectors: 0 alone"),
+    Uncovered(("BatchNorm_v1",), "output_mean_var", (True,), "lowered, and no case draws it yet"),
+    Uncovered(("Deconvolution",), "layout", ("NCDHW", "NDHWC", "NHWC"), "lowered, and no case draws it yet"),
+    Uncovered(("Pooling",), "pooling_convention", ("same",), "refused, with a reason"),
+    Uncovered(("RNN",), "lstm_state_clip_min", (), "refused, with a reason"),
+    Uncovered(("RNN",), "lstm_state_clip_max", (), "refused, with a reason"),
+    Uncovered(("SequenceReverse",), "axis", (), "lowered, and no case draws it yet"),
+    Uncovered(
+        ("_contrib_SparseEmbedding",),
+        "dtype",
+        ("float16", "float64", "int32", "int64", "int8", "uint8"),
+        "lowered, and no case draws it yet",
+    ),
+    Uncovered(("_contrib_SyncBatchNorm",), "output_mean_var", (True,), "lowered, and no case draws it yet"),
+    Uncovered(
+        ("_contrib_quantized_pooling",),
+        "layout",
+        ("NCDHW", "NCHW", "NCW", "NDHWC", "NHWC", "NWC"),
+        "lowered, and no case draws it yet",
+    ),
+    Uncovered(("_full",), "dtype", ("uint8",), "lowered, and no case draws it yet"),
+    Uncovered(("_np_prod",), "dtype", ("bool",), "lowered, and no case draws it yet"),
+    Uncovered(("_np_sum",), "dtype", ("bool",), "lowered, and no case draws it yet"),
+    Uncovered(("_npi_arange",), "repeat", (), "lowered, and no case draws it yet"),
+    Uncovered(
+        ("_npi_blackman",),
+        "dtype",
+        ("float16", "float64", "int32", "int64", "int8", "uint8"),
+        "lowered, and no case draws it yet",
+    ),
+    Uncovered(
+        ("_npi_hamming",),
+        "dtype",
+        ("float16", "float64", "int32", "int64", "int8", "uint8"),
+        "lowered, and no case draws it yet",
+    ),
+    Uncovered(
+        ("_npi_hanning",),
+        "dtype",
+        ("float16", "float64", "int32", "int64", "int8", "uint8"),
+        "lowered, and no case draws it yet",
+    ),
+    Uncovered(("_npi_identity",), "dtype", ("bool",), "lowered, and no case draws it yet"),
+    Uncovered(
+        ("_npi_logspace",), "dtype", ("float16", "int32", "int64", "int8", "uint8"), "lowered, and no case draws it yet"
+    ),
+    Uncovered(("_npi_mean",), "dtype", ("bool", "int32", "int64", "int8"), "lowered, and no case draws it yet"),
+    Uncovered(
+        ("_npi_std",), "dtype", ("float16", "float64", "int32", "int64", "int8"), "lowered, and no case draws it yet"
+    ),
+    Uncovered(
+        ("_npi_var",), "dtype", ("float16", "float64", "int32", "int64", "int8"), "lowered, and no case draws it yet"
+    ),
+    Uncovered(("all_finite",), "data", (), "an input that MXNet's registry lists as an attribute"),
+    Uncovered(("all_finite",), "init_output", (False,), "refused, with a reason"),
+    Uncovered(
+        ("amp_cast",), "dtype", ("float64", "int32", "int64", "int8", "uint8"), "lowered, and no case draws it yet"
+    ),
+    Uncovered(("log_softmax",), "use_length", (True,), "refused, with a reason"),
+    Uncovered(("multi_all_finite",), "init_output", (False,), "refused, with a reason"),
+    Uncovered(
+        ("norm",), "out_dtype", ("float16", "float32", "float64", "int32", "int64", "int8"), "refused, with a reason"
+    ),
+    Uncovered(("softmin",), "use_length", (True,), "refused, with a reason"),
 ]
 
 

@@ -30,6 +30,7 @@ class Limitation:
         witness: a case that fails because of it.
         engines: the engines it concerns; () is all.
         precisions: the precisions it concerns; () is all.
+        stable: False where MXNet's answer is memory that nobody wrote, which may happen to be right.
     """
 
     operators: tuple[str, ...]
@@ -39,6 +40,7 @@ class Limitation:
     witness: Case
     engines: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
+    stable: bool = True
 
     def concerns(self, case: Case, engine: str, precision: str) -> bool:
         """Whether a case on an engine in a precision is concerned."""

@@ -16,7 +16,7 @@ FAILURES = {"UNSUPPORTED": HarnessError, "LOOSE": AssertionError, "DIFFERENT": (
 
 
 def _marked(limit: Limitation) -> object:
-    mark = pytest.mark.xfail(strict=True, raises=FAILURES[limit.effect], reason=limit.reason)
+    mark = pytest.mark.xfail(strict=limit.stable, raises=FAILURES[limit.effect], reason=limit.reason)
     return pytest.param(limit, marks=mark)
 
 
