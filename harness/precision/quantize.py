@@ -7,6 +7,7 @@ input of an average pool is quantized. A tensor has one pair, whoever reads it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,20 +69,16 @@ def _weighted(node: ir.Node) -> list[Site]:
     if data.const_value is not None or weight.const_value is None or shape is None or data.dtype != ir.DataType.FLOAT:
         return []
     group = node.attributes["group"].as_int() if "group" in node.attributes else 1
-    outputs = int(shape[axis]) * (group if node.op_type == "ConvTranspose" else 1)  # type: ignore[arg-type]
-    inputs = (
-        int(np.prod(shape.numpy())) // int(shape[axis]) if node.op_type in ("Gemm", "MatMul") else _inputs(node, group)
-    )  # type: ignore[arg-type]
+    sizes = shape.numpy()
+    outputs = sizes[axis] * (group if node.op_type == "ConvTranspose" else 1)
+    if node.op_type in ("Gemm", "MatMul"):
+        inputs = math.prod(sizes) // max(sizes[axis], 1)
+    else:
+        inputs = sizes[0] if node.op_type == "ConvTranspose" else sizes[1] * group
     if min(inputs, outputs) < _MIN_CHANNELS:
         return []
     name = str(node.name)
     return [Site(name, 0, str(data.name)), Site(name, 1, str(weight.name), axis)]
-
-
-def _inputs(node: ir.Node, group: int) -> int:
-    weight = node.inputs[1]
-    assert weight is not None and weight.shape is not None
-    return int(weight.shape[0]) if node.op_type == "ConvTranspose" else int(weight.shape[1]) * group  # type: ignore[arg-type]
 
 
 def _channel_axis(node: ir.Node) -> int | None:
