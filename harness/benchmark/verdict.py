@@ -174,7 +174,7 @@ def runs_needed(noise: float, effect: float, min_effect: float = MIN_EFFECT, pow
 def detection_power(noise: float, effect: float, runs: int, min_effect: float = MIN_EFFECT) -> float:
     """The probability that ``runs`` runs a side find a slowdown of ``effect``.
 
-    By the t distribution: below ten runs the bootstrap is more careful, and finds less.
+    By the t distribution, which below ten runs is not what the bootstrap does: there it is only a guide.
     """
     from scipy import stats
 
