@@ -398,7 +398,11 @@ def test_a_run_is_a_process_with_figures(tmp_path: Path) -> None:
     assert found.peak_rss > 10 * 2**20
 
 
-@pytest.mark.parametrize("scenario", scenarios.NAMES)
+# The server scenario holds a 99th percentile: beside another test process it says something of the machine, not of us.
+SCENARIOS = [pytest.param(n, marks=pytest.mark.slow) if n == "server" else n for n in scenarios.NAMES]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_loadgen_is_valid(scenario: str, tmp_path: Path) -> None:
     pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (extra loadgen)")
     with sides.prepared(sides.parse(str(SMALL), {}), tmp_path) as (side, tree):
