@@ -18,6 +18,7 @@ ALLOWED = 0.01  # what the full run has to keep
 @pytest.mark.xfail(
     strict=True, reason="5 of this sample of 30 survive: cases are missing, or the faults change no answer"
 )
+@pytest.mark.mxnet
 def test_sample_is_caught() -> None:
     faults, users = all_faults(OPERATORS)
     verdicts = [judge(fault, users[fault]) for fault in choose(faults, SAMPLE, seed=1)]
@@ -26,6 +27,7 @@ def test_sample_is_caught() -> None:
     assert len(survivors) <= ALLOWED * SAMPLE, survivors
 
 
+@pytest.mark.mxnet
 def test_faults_leave_no_trace() -> None:
     faults, users = all_faults(["dot"])
     function = target(faults[0], users[faults[0]])
@@ -53,6 +55,7 @@ def test_equivalent_places_exist() -> None:
     assert not stale
 
 
+@pytest.mark.mxnet
 def test_a_blind_suite_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cases that cannot tell anything catch nothing: the runner itself is not what makes the figure."""
     from . import mutate

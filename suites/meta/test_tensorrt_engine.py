@@ -856,6 +856,7 @@ def symbol() -> tuple[Any, dict[str, np.ndarray]]:
     return net, {"conv0_weight": weight}
 
 
+@pytest.mark.mxnet
 def test_compile_save_and_load(installed: TensorRTEngine, tmp_path: Path) -> None:
     net, params = symbol()
     shape = {"data": ((1, 2, 4), 3, 8, 8)}
@@ -885,6 +886,7 @@ def test_a_saved_plan_of_another_gpu_is_not_taken(installed: TensorRTEngine, tmp
     assert installed.load_plan(request(tmp_path), data[:50]) is None
 
 
+@pytest.mark.mxnet
 def test_what_the_library_lacks_falls_back_with_its_reason(installed: TensorRTEngine, tmp_path: Path) -> None:
     mx = mxnet.mxnet()
     net = mx.sym.Activation(mx.sym.var("data"), act_type="relu", name="relu0")
