@@ -71,12 +71,12 @@ def convert(model: ir.Model, request: Request) -> ir.Model:
     fold_batch_norm(model)
     if request.precision in ("fp16", "bf16"):
         return narrow(model, request.precision, request.native)
-    _quantize(model, request)
     base = request.options.get("base_precision", "fp32")
+    _quantize(model, request, base)
     return model if base == "fp32" else narrow(model, base, request.native)
 
 
-def _quantize(model: ir.Model, request: Request) -> None:
+def _quantize(model: ir.Model, request: Request, base: str) -> None:
     """Q/DQ pairs for int8 or fp8, in place: at all sites, or at those that keep ``min_sqnr``."""
     from .quantize import find_ranges, find_sites, insert, owner
     from .sensitivity import layers_to_exclude
@@ -86,7 +86,7 @@ def _quantize(model: ir.Model, request: Request) -> None:
     if "min_sqnr" in request.options:
         left_out = layers_to_exclude(model, sites, ranges, request)
         sites = [site for site in sites if owner(site.node) not in left_out]
-    insert(model, sites, ranges, request.precision)
+    insert(model, sites, ranges, request.precision, base)
 
 
 def _check(options: Mapping[str, Any]) -> None:

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
-from .policy import ARITHMETIC, FIXED_INPUTS, JUMPS, NEUTRAL, POSITIONS, RECURRENT, SEQUENCE_LENGTHS, WIDE
+from .policy import ARITHMETIC, FIXED_INPUTS, JUMPS, NEUTRAL, POSITIONS, RECURRENT, SEQUENCE_LENGTHS, TYPES, WIDE
 
-_TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 _HALF_MAX = float(np.finfo(np.float16).max)
 
 
@@ -22,7 +21,7 @@ def narrow(model: ir.Model, precision: str, native: bool = True) -> ir.Model:
         native: if not, every narrow value is rounded to the type and computed with in float32 (for engines without
             kernels for the type: the numbers are those of an engine that accumulates in float32).
     """
-    worker = _Narrowing(model.graph, _TYPES[precision], native)
+    worker = _Narrowing(model.graph, TYPES[precision], native)
     for node in list(model.graph):
         worker.visit(node)
     worker.restore_outputs()
@@ -74,6 +73,8 @@ class _Narrowing:
             return ir.DataType.FLOAT
         if node.op_type in WIDE or node.op_type in POSITIONS or node in self.before_jumps:
             return ir.DataType.FLOAT
+        if node.op_type == "QuantizeLinear" and node.inputs[0] is not None and node.inputs[0].is_graph_input():
+            return ir.DataType.FLOAT  # straight to 8 bits: rounding twice would cost a pass over the input
         if node.op_type in NEUTRAL:
             return self._followed(node)
         return self.narrow

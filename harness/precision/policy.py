@@ -7,24 +7,30 @@ has no odd integers.
 
 from __future__ import annotations
 
+import onnx_ir as ir
+
+TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+
 WIDE = frozenset({
     "CumSum", "Exp", "GroupNormalization", "InstanceNormalization", "LRN", "LayerNormalization", "Log", "LogSoftmax",
     "LpNormalization", "MeanVarianceNormalization", "NegativeLogLikelihoodLoss", "Pow", "Reciprocal", "ReduceL1",
     "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMean", "ReduceProd", "ReduceSum", "ReduceSumSquare",
     "Softmax", "SoftmaxCrossEntropyLoss", "Softplus", "Sqrt", "Erf", "GridSample", "NonMaxSuppression", "RoiAlign",
     "DeformConv", "BatchNormalization", "Sinh", "Cosh", "Tan", "Acosh", "Asinh", "Atanh", "Mod", "Einsum",
-    "Loop", "Scan", "If", "QuantizeLinear", "DequantizeLinear", "IsInf", "IsNaN",
+    "Loop", "Scan", "If", "IsInf", "IsNaN",
 })  # fmt: skip
 
 # Recurrences over sequences of unequal length: TensorRT 10.6 mixes types within them.
 RECURRENT = frozenset({"RNN", "LSTM", "GRU"})
 SEQUENCE_LENGTHS = 4  # the position of that input
 
-# These move values without changing them: they follow their input, and cost no cast.
+# These move values without changing them, or are exact in any type: they follow their input, and cost no cast.
+# QuantizeLinear's scale follows too. DequantizeLinear is in no list: it gives out what the layer behind it computes
+# in, because a cast between the two would keep TensorRT from fusing them into an 8-bit kernel.
 NEUTRAL = frozenset({
     "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "GlobalMaxPool", "Identity",
     "MaxPool", "Max", "Min", "Clip", "Neg", "Abs", "Pad", "Relu", "Reshape", "ReverseSequence", "ScatterElements",
-    "ScatterND", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze",
+    "ScatterND", "Slice", "QuantizeLinear", "SpaceToDepth", "Split", "Squeeze", "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze",
     "Where", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin",
 })  # fmt: skip
 

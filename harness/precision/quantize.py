@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -19,6 +20,7 @@ import onnx_ir as ir
 from ..errors import CalibrationError
 from . import Request
 from .calibration import collect, load_table, threshold
+from .policy import TYPES
 
 Array = npt.NDArray[Any]
 
@@ -151,8 +153,10 @@ def find_ranges(model: ir.Model, sites: Iterable[Site], request: Request) -> dic
     return {name: threshold(histogram, calibrator, percentile) for name, histogram in histograms.items()}
 
 
-def insert(model: ir.Model, sites: Iterable[Site], ranges: Mapping[str, float], precision: str) -> None:
-    """Insert the pairs, in place."""
+def insert(
+    model: ir.Model, sites: Iterable[Site], ranges: Mapping[str, float], precision: str, base: str = "fp32"
+) -> None:
+    """Insert the pairs, in place; their scales are numbers that ``base``, what the rest is computed in, can hold."""
     graph = model.graph
     nodes = {str(node.name): node for node in graph}
     pairs: dict[str, ir.Value] = {}
@@ -161,16 +165,28 @@ def insert(model: ir.Model, sites: Iterable[Site], ranges: Mapping[str, float], 
         value = node.inputs[site.position]
         assert value is not None
         if site.weight_axis is not None:
-            node.replace_input_with(site.position, _weights(graph, node, value, site.weight_axis, precision))
+            node.replace_input_with(site.position, _weights(graph, node, value, site.weight_axis, precision, base))
             continue
         if site.tensor not in pairs:
-            pairs[site.tensor] = _pair(graph, value, ranges[site.tensor], precision)
+            pairs[site.tensor] = _pair(graph, value, ranges[site.tensor], precision, base)
         node.replace_input_with(site.position, pairs[site.tensor])
 
 
-def _pair(graph: ir.Graph, value: ir.Value, amax: float, precision: str) -> ir.Value:
-    scale = max(amax / _LARGEST[precision], _SMALLEST_SCALE)
-    scales = _constant(graph, f"{value.name}/scale", np.array(scale, np.float32))
+def _scale(amax: Array, precision: str, base: str) -> Array:
+    """The scale of a range, in float32, rounded up to a number of ``base``: what lies in the range is not clipped."""
+    scale = np.maximum(amax / _LARGEST[precision], _SMALLEST_SCALE).astype(np.float32)
+    if base == "fp32":
+        return scale
+    kind = TYPES[base].numpy()
+    largest = float(ml_dtypes.finfo(kind).max)  # type: ignore[no-untyped-call]
+    rounded = np.minimum(scale, np.float32(largest)).astype(kind)
+    higher = np.nextafter(rounded, np.array(np.inf, kind))
+    up = np.where((rounded.astype(np.float32) < scale) & np.isfinite(higher), higher, rounded)
+    return up.astype(np.float32)
+
+
+def _pair(graph: ir.Graph, value: ir.Value, amax: float, precision: str, base: str) -> ir.Value:
+    scales = _constant(graph, f"{value.name}/scale", _scale(np.array(amax, np.float32), precision, base))
     zero = _constant(graph, f"{value.name}/zero_point", np.zeros((), _TYPES[precision].numpy()))
     down = _node("QuantizeLinear", [value, scales, zero], f"{value.name}/quantized", value.shape, _TYPES[precision])
     up = _node(
@@ -184,13 +200,13 @@ def _pair(graph: ir.Graph, value: ir.Value, amax: float, precision: str) -> ir.V
     return up.outputs[0]
 
 
-def _weights(graph: ir.Graph, node: ir.Node, value: ir.Value, axis: int, precision: str) -> ir.Value:
+def _weights(graph: ir.Graph, node: ir.Node, value: ir.Value, axis: int, precision: str, base: str) -> ir.Value:
     """Constant weights as their codes and a DequantizeLinear with one scale per output channel."""
     name = f"{value.name}/dequantized"
     assert value.const_value is not None
     array = value.const_value.numpy().astype(np.float32)
     others = tuple(i for i in range(array.ndim) if i != axis)
-    scale = np.maximum(np.abs(array).max(axis=others) / _LARGEST[precision], _SMALLEST_SCALE).astype(np.float32)
+    scale = _scale(np.abs(array).max(axis=others), precision, base)
     shape = [-1 if i == axis else 1 for i in range(array.ndim)]
     scaled = array / scale.reshape(shape)
     codes = np.clip(np.rint(scaled), -127, 127) if precision == "int8" else scaled

@@ -107,8 +107,9 @@ def test_int8_over_fp16_keeps_the_signal():
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8", "fp8"])
-def test_converted_models_are_valid_onnx(precision):
-    onnx.checker.check_model(ir.to_proto(converted(precision)), full_check=True)
+@pytest.mark.parametrize("base", ["fp32", "fp16", "bf16"])
+def test_converted_models_are_valid_onnx(precision, base):
+    onnx.checker.check_model(ir.to_proto(converted(precision, base_precision=base)), full_check=True)
 
 
 def test_batch_norm_is_folded_before_rounding():
@@ -117,10 +118,11 @@ def test_batch_norm_is_folded_before_rounding():
     assert kinds.count("Conv") == 3
 
 
-def test_pairs_stand_where_tensorrt_wants_them():
-    model = converted("int8")
+@pytest.mark.parametrize("base", ["fp32", "fp16", "bf16"])
+def test_pairs_stand_where_tensorrt_wants_them(base):
+    model = converted("int8", base_precision=base)
     for node in model.graph:
-        if node.op_type in ("Conv", "Gemm") and node.inputs[0].name != "data":
+        if node.op_type in ("Conv", "Gemm") and owner(node.name) != "stem_bn":  # three channels stay wide
             assert all(value.producer().op_type == "DequantizeLinear" for value in node.inputs[:2]), node.name
     (add,) = [node for node in model.graph if node.op_type == "Add"]
     producers = sorted(value.producer().op_type for value in add.inputs)
@@ -128,6 +130,18 @@ def test_pairs_stand_where_tensorrt_wants_them():
     quantized = [node.inputs[0].name for node in model.graph if node.op_type == "QuantizeLinear"]
     assert len(quantized) == len(set(quantized)), "a tensor has one pair, whoever reads it"
     assert all(node.inputs[0].const_value is None for node in model.graph if node.op_type == "QuantizeLinear")
+
+
+@pytest.mark.parametrize("base", ["fp16", "bf16"])
+def test_rounding_a_scale_to_the_base_clips_nothing(base):
+    wide = {v.name: v.const_value.numpy() for v in converted("int8").graph.initializers.values()}
+    narrow = {v.name: v for v in converted("int8", base_precision=base).graph.initializers.values()}
+    scales = {name: array for name, array in wide.items() if name.endswith("/scale")}
+    assert scales
+    for name, exact in scales.items():
+        rounded = [v.const_value.numpy().astype(np.float64) for key, v in narrow.items() if key.startswith(name)]
+        assert all(np.all(np.float64(1) <= r / exact) and np.all(r / exact < 1 + 2**-7) for r in rounded), name
+        assert all(np.array_equal(r, rounded[0]) for r in rounded), "one number, in whatever type it is stored"
 
 
 def test_layers_can_be_left_out():
