@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-CELL = re.compile(r"test_cell\[(?P<operator>.+)-(?P<precision>fp32|tf32|fp16|bf16)\]")
+CELL = re.compile(r"test_cell\[(?P<operator>.+)-(?P<precision>fp32|tf32|fp16|bf16|int8)\]")
 
 
 def cells(path: Path) -> list[dict[str, Any]]:

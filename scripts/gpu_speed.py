@@ -1,11 +1,14 @@
-"""Speed on a GPU, interleaved in one process: mxtrt in FP16 and INT8, torch.compile and eager PyTorch, raw enqueue.
+"""Speed on GPUs, interleaved in one process per cell: mxtrt in FP16 and INT8, torch.compile, eager PyTorch, raw enqueue.
 
-    python scripts/gpu_speed.py --out reports/gpu --prepare [--jobs 6]   builds and autotunes everything into caches
-    python scripts/gpu_speed.py --out reports/gpu                        measures, from those caches
+    python -m scripts.gpu_speed --out reports/gpu [--cells resnet50_v1:1,128 vgg16:128] [--limit SECONDS]
 
-Every contender has the same weights (the PyTorch module is made from MXNet's own graph) and its input on the GPU. A
-round is every contender once, in an order that turns each round; a contender's turn is a block of calls between two
-CUDA events. The figure of a run is the median of its blocks; ratios are of those. Writes OUT/speed.json.
+Plans are built and kernels tuned first, on each GPU by one process for each kind and one at a time for each kind, into
+caches; then every cell (network and batch) is measured alone on its GPU. All contenders have the same weights (the
+PyTorch module is made from MXNet's own graph, its BatchNorms folded into its convolutions as ours are, in channels-last
+FP16) and their input on the GPU. A round is every contender once, in an order that turns each round; a turn is a block
+of calls between two CUDA events. The figure of a contender is the median of its blocks; ratios are of those.
+
+Writes OUT/speed.json after each cell: the machine, the cells, and the goals with what was measured.
 """
 
 from __future__ import annotations
@@ -17,91 +20,99 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from scripts.gpu_networks import export
+
 WORK = Path("/tmp/mxtrt-speed")
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(WORK / "inductor"))
 os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
 
-CELLS = {"resnet50_v1": (1, 8, 32, 128), "vgg16": (1, 32, 128), "mobilenetv2_1.0": (1, 32, 128)}
+CELLS: dict[str, tuple[int, ...]] = {
+    "resnet50_v1": (1, 8, 32, 128, 256), "vgg16": (1, 8, 32, 128), "mobilenetv2_1.0": (1, 8, 32, 128),
+    "ssd_heads": (1, 8, 32), "ssd": (1, 8, 32),
+}  # fmt: skip
+WITHOUT_TORCH = ("ssd",)  # PyTorch has no twin of MXNet's box_nms
 PRECISIONS = ("fp16", "int8")
+TORCH_MODES = ("max-autotune", "reduce-overhead")
 ROUNDS, TURN_SECONDS = 9, 0.06
+LAYERS = 20  # the slowest layers of a profile that are kept
+# What MXNet's users could have: NVIDIA's container 20.12, ResNet-50 in FP16 on one A100 80 GB (NGC's page), images/s.
+MXNET_PUBLISHED = {
+    "machine": "A100 80GB, MXNet 20.12, FP16, ResNet-50",
+    "img_s": {1: 463, 8: 2522, 32: 2964, 128: 5530},
+}
+Row = dict[str, Any]
 
 
-def export(name: str) -> Path:
-    """The network's files, written once."""
-    folder = WORK / name
-    if not (folder / "net-0000.params").exists():
-        from harness.frontend.compat import mxnet
-        from scripts.gpu_zoo import network, settle
-
-        mx = mxnet()
-        net, size = network(name)
-        settle(net, (2, 3, size, size))
-        net.hybridize()
-        net(mx.nd.zeros((1, 3, size, size)))
-        folder.mkdir(parents=True, exist_ok=True)
-        net.export(str(folder / "net"))
-    return folder
+# --- contenders ------------------------------------------------------------------------------------------------------
 
 
 def compile_engine(name: str, batch: int, precision: str) -> tuple[Any, float]:
+    """The compiled model and the seconds it took, from the plan cache where it is there."""
     import harness
 
-    shape = (batch, 3, 224, 224)
-    options: dict[str, Any] = {}
+    size = export(name, WORK / name)
+    options: Row = {}
     if precision == "int8":
-        rng = np.random.default_rng(5)
-        table = WORK / name / "ranges.json"
-        options = {"base_precision": "fp16", "calibration_table": str(table)}
-        if not table.exists():
-            samples = [{"data": rng.uniform(-1, 1, (2, 3, 224, 224)).astype(np.float32)} for _ in range(4)]
-            write_table(name, samples, table)
+        options = {"base_precision": "fp16", "calibration_table": str(ranges_table(name, size))}
     started = time.perf_counter()
     model = harness.compile(
-        str(WORK / name / "net"), inputs={"data": shape}, engine="tensorrt", precision=precision, fallback="error",
-        cache_dir=str(WORK / "plans"), **options,
+        str(WORK / name / "net"), inputs={"data": (batch, 3, size, size)}, engine="tensorrt", precision=precision,
+        fallback="error", cache_dir=str(WORK / "plans"), **options,
     )  # fmt: skip
     return model, time.perf_counter() - started
 
 
-def write_table(name: str, samples: list[dict[str, np.ndarray]], path: Path) -> None:
-    """Activation ranges from samples, by largest magnitude."""
+def ranges_table(name: str, size: int) -> Path:
+    """Activation ranges of eight random images, by largest magnitude: enough for speed; accuracy is another run's."""
+    import filelock
+
     import harness
     from harness.precision.calibration import collect, save_table
     from harness.precision.fold import fold_batch_norm
     from harness.precision.quantize import find_sites
 
-    shape = samples[0]["data"].shape
-    model = harness.compile(str(WORK / name / "net"), inputs={"data": shape}, engine="onnxruntime", fallback="error")
-    part = model.plan.models[0]
-    fold_batch_norm(part)
-    names = [site.tensor for site in find_sites(part) if site.weight_axis is None]
-    histograms = collect(part, list(dict.fromkeys(names)), samples)
-    save_table(path, {key: histogram.amax for key, histogram in histograms.items()}, "minmax")
+    path = WORK / name / "ranges.json"
+    with filelock.FileLock(f"{path}.lock"):
+        if not path.exists():
+            shape = (2, 3, size, size)
+            rng = np.random.default_rng(5)
+            samples = [{"data": rng.uniform(-1, 1, shape).astype(np.float32)} for _ in range(4)]
+            model = harness.compile(
+                str(WORK / name / "net"), inputs={"data": shape}, engine="onnxruntime", fallback="error"
+            )
+            part = model.plan.models[0]
+            fold_batch_norm(part)
+            names = [site.tensor for site in find_sites(part) if site.weight_axis is None]
+            found = collect(part, list(dict.fromkeys(names)), samples)
+            save_table(path, {key: histogram.amax for key, histogram in found.items()}, "minmax")
+    return path
 
 
 def twin(name: str) -> Any:
+    """The network as a PyTorch module, float32, on the GPU."""
     import torch
 
     from harness.frontend.mxnet import read_model
     from scripts.torch_twin import Twin
 
+    export(name, WORK / name)
     graph, params = read_model(str(WORK / name / "net"), None, [])
-    module = Twin(graph, params).cuda().half().eval()
+    module = Twin(graph, params, fold=True).cuda().eval()
     return module.to(memory_format=torch.channels_last)
 
 
-def compiled_twin(module: Any, x: Any) -> Any:
+def compiled_twin(module: Any, x: Any, mode: str) -> Any:
     import torch
 
     torch._dynamo.reset()
-    fast = torch.compile(module, mode="max-autotune")
+    fast = torch.compile(module, mode=mode)
     with torch.inference_mode():
         for _ in range(3):
             fast(x)
@@ -109,12 +120,11 @@ def compiled_twin(module: Any, x: Any) -> Any:
     return fast
 
 
-def image(batch: int, dtype: str) -> Any:
+def image(batch: int, size: int) -> Any:
     import torch
 
     generator = torch.Generator("cuda").manual_seed(batch)
-    x = torch.rand((batch, 3, 224, 224), generator=generator, device="cuda") * 2 - 1
-    return x.half().to(memory_format=torch.channels_last) if dtype == "fp16" else x
+    return torch.rand((batch, 3, size, size), generator=generator, device="cuda") * 2 - 1
 
 
 # --- measuring -------------------------------------------------------------------------------------------------------
@@ -155,50 +165,107 @@ class Contender:
         self.walls.append((time.perf_counter() - started) / self.count)
         self.blocks.append(begin.elapsed_time(end) / 1e3 / self.count)
 
+    def row(self, batch: int) -> Row:
+        wall = float(np.median(self.walls))
+        return {
+            "gpu_ms": round(float(np.median(self.blocks)) * 1e3, 5),
+            "wall_ms": round(wall * 1e3, 5),
+            "img_s": round(batch / wall, 1),
+            "walls_ms": [round(block * 1e3, 5) for block in self.walls],
+        }
 
-def contenders(name: str, batch: int) -> tuple[dict[str, Contender], dict[str, Any], list[Any]]:
-    import torch
 
-    import harness.numerics as numerics
+class Cell:
+    """The contenders of one network and batch, and what they hold on the GPU."""
 
-    stream = torch.cuda.Stream()
-    found: dict[str, Contender] = {}
-    notes: dict[str, Any] = {"load_s": {}, "sqnr_db": {}}
-    keep: list[Any] = []
-    x32, x16 = image(batch, "fp32"), image(batch, "fp16")
-    module = twin(name)
-    with torch.inference_mode():
-        expected = module.float()(x32).cpu().numpy()
-        module = module.half()
-    for precision in PRECISIONS:
-        model, seconds = compile_engine(name, batch, precision)
-        notes["load_s"][precision] = round(seconds, 3)
-        session = model._program.steps[0].session
-        output = torch.empty((batch, 1000), device="cuda")
-        keep += [model, output]
+    def __init__(self, name: str, batch: int) -> None:
+        import torch
 
+        self.name, self.batch = name, batch
+        self.size = export(name, WORK / name)
+        self.stream = torch.cuda.Stream()
+        self.found: dict[str, Contender] = {}
+        self.notes: Row = {key: {} for key in ("load_s", "plan_mib", "activations_mib", "sqnr_db", "layers")}
+        self._keep: list[Any] = []
+        self.x = image(batch, self.size)
+        with torch.inference_mode():
+            self.expected = None if name in WITHOUT_TORCH else first(twin(name)(self.x)).float().cpu().numpy()
+
+    def add_engine(self, precision: str) -> None:
+        """Ours, and the same plan enqueued by hand, as it is and as a CUDA graph."""
+        import torch
+
+        from harness.numerics import sqnr
+
+        model, seconds = compile_engine(self.name, self.batch, precision)
+        (step,) = model._program.steps
+        session, x, stream = step.session, self.x, self.stream
+        outputs = [torch.empty(a.shape, device="cuda") for a in session.enqueue([x]).wait()]
         pending: deque[Any] = deque(maxlen=8)  # a run that is dropped is awaited: keep a few under way
 
-        def enqueue(session: Any = session, output: Any = output, pending: deque[Any] = pending) -> None:
-            pending.append(session.enqueue([x32], [output], stream.cuda_stream))
+        def enqueue() -> None:
+            pending.append(session.enqueue([x], outputs, stream.cuda_stream))
 
         enqueue()
         torch.cuda.synchronize()
-        notes["sqnr_db"][precision] = round(numerics.sqnr(output.cpu().numpy(), expected), 2)
-        found[f"mxtrt {precision}"] = Contender(enqueue, stream)
+        notes = self.notes
+        notes["load_s"][precision] = round(seconds, 3)
+        notes["plan_mib"][precision] = round(len(session.plan_bytes()) / 2**20, 2)
+        notes["activations_mib"][precision] = round(session.device_memory / 2**20, 2)
+        if self.expected is not None:
+            notes["sqnr_db"][precision] = round(sqnr(outputs[0].cpu().numpy(), self.expected), 2)
+        self.found[f"mxtrt {precision}"] = Contender(enqueue, stream)
         context = session.engine.create_execution_context()
-        context.set_tensor_address(session.input_names[0], x32.data_ptr())
-        context.set_tensor_address(session.output_names[0], output.data_ptr())
-        keep.append(context)
-        found[f"raw {precision}"] = Contender(lambda c=context: c.execute_async_v3(stream.cuda_stream), stream)
-        graph = capture(lambda c=context: c.execute_async_v3(stream.cuda_stream), stream)
-        found[f"raw graph {precision}"] = Contender(on(stream, graph.replay), stream)
-        keep.append(graph)
-    with torch.inference_mode():
-        fast = compiled_twin(module, x16)
-        found["torch.compile fp16"] = Contender(inference(stream, fast, x16), stream)
-        found["torch eager fp16"] = Contender(inference(stream, module, x16), stream)
-    return found, notes, keep
+        for name, tensor in zip([*session.input_names, *session.output_names], [x, *outputs]):
+            context.set_tensor_address(name, tensor.data_ptr())
+
+        def raw() -> None:
+            context.execute_async_v3(stream.cuda_stream)
+
+        graph = capture(raw, stream)
+        self.found[f"raw {precision}"] = Contender(raw, stream)
+        self.found[f"raw graph {precision}"] = Contender(on(stream, graph.replay), stream)
+        host = np.ascontiguousarray(x.cpu().numpy())
+        self.found[f"mxtrt {precision}, host arrays"] = Contender(lambda: model(data=host), stream)
+        self._keep += [model, outputs, context, graph, pending]
+
+    def profile(self, precision: str) -> None:
+        """Where the time goes, layer by layer; after the measurement, because a profiler slows a context down."""
+        model, _ = compile_engine(self.name, self.batch, precision)
+        (step,) = model._program.steps
+        times = sorted(step.session.profile([self.x], runs=5), key=lambda t: -t.milliseconds)
+        total = sum(t.milliseconds for t in times)
+        self.notes["layers"][precision] = {
+            "layers": len(times), "sum_ms": round(total, 4),
+            "slowest": [{"layer": t.name[:120], "nodes": list(t.nodes)[:4], "ms": round(t.milliseconds, 4)} for t in times[:LAYERS]],
+        }  # fmt: skip
+
+    def add_torch(self) -> None:
+        import torch
+
+        if self.name in WITHOUT_TORCH:
+            return
+        module = twin(self.name).half()
+        x = self.x.half().to(memory_format=torch.channels_last)
+        for mode in TORCH_MODES:
+            fast = compiled_twin(module, x, mode)
+            self.found[f"torch.compile {mode}"] = Contender(inference(self.stream, fast, x), self.stream)
+        self.found["torch eager"] = Contender(inference(self.stream, module, x), self.stream)
+
+    def measure(self) -> Row:
+        for contender in self.found.values():
+            contender.calibrate()
+        order = list(self.found)
+        for number in range(ROUNDS):
+            for key in order if number % 2 == 0 else order[::-1]:
+                self.found[key].turn()
+            order = order[1:] + order[:1]
+        rows = {key: contender.row(self.batch) for key, contender in self.found.items()}
+        return {"network": self.name, "batch": self.batch, "rows": rows, "ratios": ratios(rows)}
+
+
+def first(answer: Any) -> Any:
+    return answer[0] if isinstance(answer, tuple) else answer
 
 
 def capture(call: Callable[[], Any], stream: Any) -> Any:
@@ -232,111 +299,209 @@ def inference(stream: Any, module: Any, x: Any) -> Callable[[], Any]:
     return run
 
 
-def measure(name: str, batch: int) -> dict[str, Any]:
-    found, notes, keep = contenders(name, batch)
-    for contender in found.values():
-        contender.calibrate()
-    order = list(found)
-    for number in range(ROUNDS):
-        for key in order if number % 2 == 0 else order[::-1]:
-            found[key].turn()
-        order = order[1:] + order[:1]
-    del keep
-    rows = {
-        key: {
-            "gpu_ms": round(float(np.median(c.blocks)) * 1e3, 5),
-            "wall_ms": round(float(np.median(c.walls)) * 1e3, 5),
-            "img_s": round(batch / float(np.median(c.walls)), 1),
-            "blocks_ms": [round(b * 1e3, 5) for b in c.blocks],
-        }
-        for key, c in found.items()
-    }
-    best = min(rows["torch.compile fp16"]["wall_ms"], rows["torch eager fp16"]["wall_ms"])
-    ratios = {f"{k} over torch": round(best / rows[k]["wall_ms"], 3) for k in ("mxtrt fp16", "mxtrt int8")}
+def ratios(rows: Mapping[str, Row]) -> dict[str, float]:
+    """Times of the peers over ours, and ours over the same plan enqueued by hand at its better."""
+    found = {}
+    peers = [row["wall_ms"] for key, row in rows.items() if key.startswith("torch.compile")]
     for precision in PRECISIONS:
+        ours = rows[f"mxtrt {precision}"]["wall_ms"]
         raw = min(rows[f"raw {precision}"]["wall_ms"], rows[f"raw graph {precision}"]["wall_ms"])
-        ratios[f"mxtrt {precision} over raw enqueue"] = round(rows[f"mxtrt {precision}"]["wall_ms"] / raw, 4)
-    return {"network": name, "batch": batch, "rows": rows, "ratios": ratios, **notes}
+        found[f"mxtrt {precision} over raw enqueue"] = round(ours / raw, 4)
+        found[f"CUDA graph {precision}"] = round(
+            rows[f"raw {precision}"]["wall_ms"] / rows[f"raw graph {precision}"]["wall_ms"], 3
+        )
+        if peers:
+            found[f"torch.compile over mxtrt {precision}"] = round(min(peers) / ours, 3)
+    return found
 
 
-def prepare(kind: str, name: str, batch: int) -> float:
-    started = time.perf_counter()
-    if kind == "torch":
-        compiled_twin(twin(name), image(batch, "fp16"))
-        return time.perf_counter() - started
-    return compile_engine(name, batch, kind)[1]
+def goals(cells: Sequence[Row]) -> list[Row]:
+    """What was aimed at, and the figure."""
+    found = []
+
+    def goal(what: str, value: float | None, bar: float, at_least: bool, unit: str) -> None:
+        if value is not None:
+            met = value >= bar if at_least else value <= bar
+            found.append({"what": what, "value": value, "bar": bar, "unit": unit, "at_least": at_least, "met": met})
+
+    def best(network: str, key: str) -> float | None:
+        speeds = [c["rows"][key]["img_s"] for c in cells if c["network"] == network and key in c["rows"]]
+        return max(speeds, default=None)
+
+    for cell in cells:
+        what = f"{cell['network']}, batch {cell['batch']}"
+        goal(f"{what}: time of torch.compile over mxtrt's, both FP16",
+             cell["ratios"].get("torch.compile over mxtrt fp16"), 1.5, True, "x")  # fmt: skip
+        for precision in PRECISIONS:
+            over = cell["ratios"][f"mxtrt {precision} over raw enqueue"]
+            goal(f"{what}: {precision} over raw enqueue", round(100 * (over - 1), 2), 2, False, "%")
+    goal("ResNet-50 INT8 offline", best("resnet50_v1", "mxtrt int8"), 60000, True, "img/s")
+    goal("VGG-16 FP16 offline", best("vgg16", "mxtrt fp16"), 15000, True, "img/s")
+    return found
 
 
-def machine() -> dict[str, Any]:
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+def build(kind: str, name: str, batches: Iterable[int]) -> dict[str, float]:
+    """Fill the caches for one kind of contender; seconds per batch."""
+    seconds = {}
+    for batch in batches:
+        started = time.perf_counter()
+        if kind == "torch":
+            import torch
+
+            module = twin(name).half()
+            x = image(batch, export(name, WORK / name)).half().to(memory_format=torch.channels_last)
+            for mode in TORCH_MODES:
+                compiled_twin(module, x, mode)
+        else:
+            compile_engine(name, batch, kind)
+        seconds[str(batch)] = round(time.perf_counter() - started, 2)
+        print(json.dumps({"built": [kind, name, batch], "seconds": seconds[str(batch)]}), flush=True)
+    return seconds
+
+
+def measure_cell(name: str, batch: int) -> Row:
+    import torch
+
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    cell = Cell(name, batch)
+    for precision in PRECISIONS:
+        cell.add_engine(precision)
+    cell.add_torch()
+    result = cell.measure()
+    if batch == max(CELLS.get(name, (batch,))) or batch == 1:
+        for precision in PRECISIONS:
+            cell.profile(precision)
+    return {**result, **cell.notes, "clocks": smi("clocks.sm,clocks.mem,temperature.gpu,power.draw")}
+
+
+def smi(fields: str) -> str:
+    device = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    command = ["nvidia-smi", f"--id={device}", f"--query-gpu={fields}", "--format=csv,noheader"]
+    return f"{fields}: {subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()}"
+
+
+def machine() -> Row:
     import tensorrt
     import torch
 
-    query = "name,driver_version,clocks.sm,clocks.mem,power.limit,mig.mode.current"
-    smi = subprocess.run(
-        ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"], capture_output=True, text=True
-    )
     return {
-        "gpu": smi.stdout.strip(), "fields": query, "tensorrt": tensorrt.__version__, "torch": torch.__version__,
-        "cuda": torch.version.cuda, "python": sys.version.split()[0], "numpy": np.__version__,
+        "gpu": smi("name,driver_version,power.limit,mig.mode.current"), "tensorrt": tensorrt.__version__,
+        "torch": torch.__version__, "cuda": torch.version.cuda, "python": sys.version.split()[0],
+        "numpy": np.__version__, "cores": os.cpu_count(),
     }  # fmt: skip
+
+
+def gpus() -> list[str]:
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
+    return [str(number) for number, _ in enumerate(listed.strip().splitlines())]
+
+
+def child(arguments: Sequence[str], gpu: str, limit: float) -> Row:
+    """One task in a process of its own on one GPU: what its last line says, or what went wrong."""
+    command = [sys.executable, "-m", "scripts.gpu_speed", *arguments]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpu}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=max(limit, 1), env=environment, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"not done after {limit:.0f} s"}
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        return {"error": f"exit status {done.returncode}: {done.stderr.strip()[-1500:]}"}
+    found: Row = json.loads(lines[-1])
+    return found
+
+
+def spread(tasks: Sequence[Sequence[str]], slots: Sequence[str], end: float, take: Callable[..., None]) -> None:
+    """Run tasks in order, one at a time for each slot (a GPU's number, as often as it may be shared)."""
+    free: deque[str] = deque(slots)
+
+    def work(task: Sequence[str]) -> None:
+        gpu = free.popleft()
+        try:
+            left = end - time.monotonic()
+            take(task, gpu, child(task, gpu, left) if left > 5 else {"error": "no time was left"})
+        finally:
+            free.append(gpu)
+
+    with ThreadPoolExecutor(len(slots)) as pool:
+        list(pool.map(work, tasks))
+
+
+def run(cells: Mapping[str, Sequence[int]], out: Path, build_limit: float, limit: float) -> int:
+    out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    devices = gpus()
+    builds: list[Row] = []
+    results: list[Row] = []
+    failures: list[Row] = []
+
+    def store() -> None:
+        document = {
+            "command": "python -m scripts.gpu_speed", "machine": machine(), "published": MXNET_PUBLISHED,
+            "goals": goals(results), "cells": results, "failed": failures, "builds": builds,
+        }  # fmt: skip
+        (out / "speed.json").write_text(json.dumps(document, indent=1) + "\n")
+
+    def built(task: Sequence[str], gpu: str, found: Row) -> None:
+        builds.append({"kind": task[1], "network": task[2], **found})
+        print(json.dumps(builds[-1]), flush=True)
+
+    def measured(task: Sequence[str], gpu: str, found: Row) -> None:
+        if "error" in found:
+            failures.append({"network": task[1], "batch": int(task[2]), **found})
+            print(json.dumps(failures[-1]), flush=True)
+        else:
+            results.append(found)
+            print(json.dumps({"network": task[1], "batch": task[2], **found["ratios"]}), flush=True)
+        store()
+
+    for name in cells:
+        export(name, WORK / name)
+    tasks = [
+        ("--build", kind, name, ",".join(map(str, batches)))
+        for kind in ("torch", "int8", "fp16") for name, batches in cells.items()
+        if not (kind == "torch" and name in WITHOUT_TORCH)
+    ]  # fmt: skip
+    spread(tasks, devices * max(1, 4 // len(devices)), began + build_limit, built)
+    order = sorted(((name, b) for name, batches in cells.items() for b in batches), key=lambda c: -c[1])
+    spread([("--cell", name, str(b)) for name, b in order], devices, began + limit, measured)
+    store()
+    return int(bool(failures))
+
+
+def read_cells(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """``NETWORK:BATCH,BATCH`` each."""
+    found = {}
+    for text in texts:
+        name, _, batches = text.partition(":")
+        found[name] = tuple(int(b) for b in batches.split(",")) if batches else CELLS[name]
+    return found
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--prepare", action="store_true")
-    parser.add_argument("--jobs", type=int, default=6)
-    parser.add_argument("--limit", type=float, default=420, help="seconds after which no further cell is begun")
-    parser.add_argument("--task", nargs=3, metavar=("KIND", "NETWORK", "BATCH"))
-    options = parser.parse_args()
-    if options.task:
-        kind, name, batch = options.task
-        print(json.dumps({"task": options.task, "seconds": round(prepare(kind, name, int(batch)), 2)}))
+    parser.add_argument("--out", type=Path, default=Path("reports/gpu"))
+    parser.add_argument("--cells", nargs="*", default=list(CELLS))
+    parser.add_argument("--build-limit", type=float, default=1800, help="seconds for building")
+    parser.add_argument("--limit", type=float, default=3600, help="seconds for all")
+    parser.add_argument("--build", nargs=3, metavar=("KIND", "NETWORK", "BATCHES"), help=argparse.SUPPRESS)
+    parser.add_argument("--cell", nargs=2, metavar=("NETWORK", "BATCH"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.build:
+        kind, name, batches = given.build
+        print(json.dumps({"seconds": build(kind, name, map(int, batches.split(",")))}))
         return 0
-    options.out.mkdir(parents=True, exist_ok=True)
-    began = time.perf_counter()
-    for name in CELLS:
-        export(name)
-    if options.prepare:
-        return prepare_all(options)
-    results = []
-    for position in range(max(map(len, CELLS.values()))):
-        for name, batches in CELLS.items():
-            batch = batches[::-1][position] if position < len(batches) else None
-            if batch is None or time.perf_counter() - began > options.limit:
-                continue
-            try:
-                results.append(measure(name, batch))
-                print(json.dumps({"network": name, "batch": batch, **results[-1]["ratios"]}), flush=True)
-            except Exception as error:  # noqa: BLE001 - the other cells are worth having
-                print(f"{name} x{batch}: {type(error).__name__}: {error}", flush=True)
-            document = {"machine": machine(), "cells": results}
-            (options.out / "speed.json").write_text(json.dumps(document, indent=1) + "\n")
-    return 0
-
-
-def prepare_all(options: argparse.Namespace) -> int:
-    for name in CELLS:
-        if not (WORK / name / "ranges.json").exists():
-            rng = np.random.default_rng(5)
-            samples = [{"data": rng.uniform(-1, 1, (2, 3, 224, 224)).astype(np.float32)} for _ in range(4)]
-            write_table(name, samples, WORK / name / "ranges.json")
-    tasks = [(kind, n, b) for n, batches in CELLS.items() for b in batches for kind in (*PRECISIONS, "torch")]
-    rows = []
-
-    def work(task: tuple[str, str, int]) -> None:
-        command = [sys.executable, __file__, "--out", str(options.out), "--task", *map(str, task)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=options.limit, check=False)
-        line = done.stdout.strip().splitlines()[-1] if done.returncode == 0 else done.stderr[-400:]
-        rows.append(line)
-        print(line, flush=True)
-
-    with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(work, tasks))
-    (options.out / "builds.txt").write_text("\n".join(rows) + "\n")
-    return 0
+    if given.cell:
+        print(json.dumps(measure_cell(given.cell[0], int(given.cell[1]))))
+        return 0
+    return run(read_cells(given.cells), given.out, given.build_limit, given.limit)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     sys.exit(main())

@@ -24,6 +24,7 @@ import numpy as np
 import harness
 from harness import numerics
 from harness.frontend.compat import mxnet
+from scripts.gpu_networks import network, settle
 
 NETWORKS_OF_GLUON = (
     [f"resnet{depth}_v{version}" for version in (1, 2) for depth in (18, 34, 50, 101, 152)]
@@ -33,43 +34,6 @@ NETWORKS_OF_GLUON = (
     + ["mobilenetv2_1.0", "mobilenetv2_0.75", "mobilenetv2_0.5", "mobilenetv2_0.25"]
 )
 BATCH = 2
-
-
-def network(name: str) -> tuple[Any, int]:
-    """An initialised network and the size of its images."""
-    mx = mxnet()
-    mx.random.seed(0)
-    np.random.seed(0)
-    if name.startswith("gluoncv."):
-        from gluoncv import model_zoo
-
-        net = model_zoo.get_model(name.removeprefix("gluoncv."), pretrained=False, pretrained_base=False)
-    else:
-        net = mx.gluon.model_zoo.vision.get_model(name)
-    net.initialize(mx.init.MSRAPrelu())
-    return net, 299 if "inception" in name else 224
-
-
-def settle(net: Any, shape: tuple[int, ...]) -> None:
-    """One pass in training mode that leaves each BatchNorm the statistics of what it sees, as training would.
-
-    With the initial ones (0 and 1) signals die out or explode on the way, and nothing is left to compare.
-    """
-    mx = mxnet()
-
-    def momentum(value: float) -> Any:
-        def change(block: Any) -> None:
-            if isinstance(block, mx.gluon.nn.BatchNorm):
-                block._kwargs["momentum"] = value
-
-        return change
-
-    net.apply(momentum(0.0))
-    with mx.autograd.record():
-        answer = net(mx.nd.random.uniform(-1, 1, (4, *shape[1:]))).mean()
-    answer.backward()  # MXNet's BatchNorm writes its statistics on the way back
-    mx.nd.waitall()
-    net.apply(momentum(0.9))
 
 
 def compiled(folder: Path, shape: tuple[int, ...], engine: str, precision: str, level: int) -> tuple[Any, float]:

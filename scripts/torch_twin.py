@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +20,19 @@ def _flag(text: str | None, default: bool) -> bool:
     return default if text is None else text in ("True", "1", "true")
 
 
-class Twin(torch.nn.Module):
-    """Runs the operators of Gluon's zoo as PyTorch's own functions; a parameter is a buffer of the module."""
+Step = tuple[int, str, tuple[int, ...], dict[str, str]]  # node, operator, inputs, attributes
 
-    def __init__(self, graph: Graph, params: dict[str, np.ndarray]) -> None:
+
+class Twin(torch.nn.Module):
+    """Runs the operators of Gluon's zoo, and of SSD before its suppression, as PyTorch's own functions.
+
+    A parameter is a buffer of the module. The answer is a tensor, or a tuple where the graph has several outputs.
+    """
+
+    def __init__(self, graph: Graph, params: dict[str, np.ndarray], fold: bool = False) -> None:
+        """With ``fold``, a BatchNorm behind a convolution goes into its weights."""
         super().__init__()
-        self.plan: list[tuple[int, str, tuple[int, ...], dict[str, Any]]] = []
+        self.plan: list[Step] = []
         self.names: dict[int, str] = {}
         for index, node in enumerate(graph.nodes):
             if node.is_variable:
@@ -36,21 +42,56 @@ class Twin(torch.nn.Module):
                 continue
             self.plan.append((index, node.operator, tuple(e.node for e in node.inputs), dict(node.attributes)))
         self.data = next(i for i, n in enumerate(graph.nodes) if n.is_variable and n.name not in params)
-        self.head = graph.heads[0].node
+        self.heads = tuple(entry.node for entry in graph.heads)
         self._fix_gamma()
+        if fold:
+            self._fold()
+
+    def _fold(self) -> None:
+        operators = {index: operator for index, operator, _, _ in self.plan}
+        readers = [source for _, _, inputs, _ in self.plan for source in inputs]
+        kept, replaced = [], {}
+        for index, operator, sources, attributes in self.plan:
+            inputs = tuple(replaced.get(source, source) for source in sources)
+            conv = inputs[0] if inputs else -1
+            if operator == "BatchNorm" and operators.get(conv) == "Convolution" and readers.count(conv) == 1:
+                position = next(i for i, step in enumerate(kept) if step[0] == conv)
+                kept[position] = self._folded(kept[position], [getattr(self, self.names[i]) for i in inputs[1:5]],
+                                              float(attributes.get("eps", 1e-3)))  # fmt: skip
+                replaced[index] = conv
+                continue
+            kept.append((index, operator, inputs, attributes))
+        self.plan = kept
+        self.heads = tuple(replaced.get(head, head) for head in self.heads)
+        used = {source for _, _, inputs, _ in self.plan for source in inputs}
+        for index in [i for i in self.names if i not in used]:
+            delattr(self, self.names.pop(index))
+
+    def _folded(self, step: Step, statistics: list[torch.Tensor], eps: float) -> Step:
+        index, operator, inputs, attributes = step
+        gamma, beta, mean, variance = (s.double() for s in statistics)
+        weight = getattr(self, self.names[inputs[1]]).double()
+        bias = getattr(self, self.names[inputs[2]]).double() if len(inputs) > 2 else torch.zeros_like(mean)
+        scale = gamma / torch.sqrt(variance + eps)
+        setattr(self, self.names[inputs[1]], (weight * scale.view(-1, *[1] * (weight.ndim - 1))).float())
+        self.names[-1 - index] = f"folded{index}"  # no node has a negative number
+        self.register_buffer(f"folded{index}", ((bias - mean) * scale + beta).float())
+        return index, operator, (*inputs[:2], -1 - index), {**attributes, "no_bias": "False"}
 
     def _fix_gamma(self) -> None:
         for _, operator, inputs, attributes in self.plan:
             if operator == "BatchNorm" and _flag(attributes.get("fix_gamma"), True):
                 getattr(self, self.names[inputs[1]]).fill_(1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         values: dict[int, torch.Tensor] = {self.data: x}
         for index, name in self.names.items():
             values[index] = getattr(self, name)
         for index, operator, inputs, attributes in self.plan:
-            values[index] = getattr(self, f"_{operator}")([values[i] for i in inputs], attributes)
-        return values[self.head]
+            method = getattr(self, f"_{operator.lstrip('_')}")
+            values[index] = method([values[i] for i in inputs], attributes)
+        answers = tuple(values[head] for head in self.heads)
+        return answers if len(answers) > 1 else answers[0]
 
     def _Convolution(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:  # noqa: N802
         bias = v[2] if len(v) > 2 else None
@@ -94,3 +135,34 @@ class Twin(torch.nn.Module):
 
     def _Dropout(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:  # noqa: N802
         return v[0]
+
+    def _transpose(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:
+        return v[0].permute(_tuple(a.get("axes"), tuple(reversed(range(v[0].ndim)))))
+
+    def _Reshape(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:  # noqa: N802
+        sizes = _tuple(a.get("shape"), ())
+        if any(size < -1 for size in sizes):
+            raise NotImplementedError(f"Reshape to {sizes}")
+        return v[0].reshape([v[0].shape[i] if size == 0 else size for i, size in enumerate(sizes)])
+
+    def _softmax(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:
+        return functional.softmax(v[0], int(a.get("axis", -1)))
+
+    def _mul_scalar(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:
+        return v[0] * float(a["scalar"])
+
+    def _slice_like(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:
+        x = v[0]
+        for axis in _tuple(a.get("axes"), tuple(range(x.ndim))):
+            x = x.narrow(axis, 0, v[1].shape[axis])
+        return x
+
+    def _contrib_box_decode(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:
+        if a.get("format", "center") != "center" or float(a.get("clip", -1)) > 0:
+            raise NotImplementedError(f"box_decode with {a}")
+        deltas, anchors = v
+        x, y, width, height = anchors.unbind(-1)
+        shift_x, shift_y, grow_x, grow_y = (deltas[..., i] * float(a.get(f"std{i}", 1)) for i in range(4))
+        middle_x, middle_y = shift_x * width + x, shift_y * height + y
+        half_x, half_y = torch.exp(grow_x) * width / 2, torch.exp(grow_y) * height / 2
+        return torch.stack((middle_x - half_x, middle_y - half_y, middle_x + half_x, middle_y + half_y), -1)

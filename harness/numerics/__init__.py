@@ -21,7 +21,10 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 UNIT_ROUNDOFF = {"fp64": 2.0**-53, "fp32": 2.0**-24, "tf32": 2.0**-11, "fp16": 2.0**-11, "bf16": 2.0**-8}
+UNIT_ROUNDOFF["int8"] = UNIT_ROUNDOFF["fp16"]  # of the results, which are in 16 or 32 bits; operands: INT8_STEP
 SMALLEST_NORMAL = {"fp64": 2.0**-1022, "fp32": 2.0**-126, "tf32": 2.0**-126, "fp16": 2.0**-14, "bf16": 2.0**-126}
+SMALLEST_NORMAL["int8"] = SMALLEST_NORMAL["fp16"]
+INT8_STEP = 1 / 127  # of symmetric codes, relative to a tensor's largest magnitude
 _DTYPE_PRECISION = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 _POOLED = 0.1  # an element whose response happens to vanish in all draws gets this share of the tensor's
 
@@ -63,10 +66,15 @@ def precision_of(dtype: npt.DTypeLike) -> str:
 def perturbed(array: Array, precision: str, rng: np.random.Generator) -> Array:
     """``array`` with each element moved by up to one unit roundoff, relatively; integers unchanged.
 
-    The unit is that of ``precision``, or of the array's own type where that is coarser.
+    The unit is that of ``precision``, or of the array's own type where that is coarser. For int8 it is half a step of
+    the tensor's largest magnitude, absolutely.
     """
     if array.dtype.kind not in "fV":
         return array
+    if precision == "int8":
+        step = INT8_STEP * np.abs(array.astype(np.float64)).max(initial=0.0)
+        shifted: Array = (array.astype(np.float64) + rng.uniform(-0.5, 0.5, array.shape) * step).astype(array.dtype)
+        return shifted
     unit = max(UNIT_ROUNDOFF[precision], UNIT_ROUNDOFF.get(_DTYPE_PRECISION.get(array.dtype.name, ""), 0.0))
     noise = rng.uniform(-1, 1, array.shape) * unit
     moved: Array = (array.astype(np.float64) * (1 + noise)).astype(array.dtype)

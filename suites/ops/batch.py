@@ -65,12 +65,13 @@ def _run(cases: Sequence[Case], indices: list[int], engine: str, precision: str,
         return
     arrays = {i: cases[i].arrays() for i in indices}
     graph, params, inputs = _merged(cases, indices, arrays)
-    options = ENGINE_OPTIONS.get(engine, {})
+    options = dict(ENGINE_OPTIONS.get(engine, {}))
+    values = {name: value for name, value in _values(cases, indices, arrays).items() if name in inputs}
+    if precision == "int8":
+        options |= {"calibration": [values], "calibrator": "minmax"}
     try:
         model = compile_graph(graph, params, inputs, engine, precision, "error", **options)
-        found = model(
-            **{name: value for name, value in _values(cases, indices, arrays).items() if name in model.inputs}
-        )
+        found = model(**values)
     except harness.UnsupportedOperator as refusal:
         reasons = {_index(blocked.node): blocked.reason for blocked in refusal.blocked}
         outcomes.update({i: Outcome("refused", reason) for i, reason in reasons.items()})

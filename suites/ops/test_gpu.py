@@ -1,4 +1,5 @@
-"""The TensorRT cells: every operator in every float precision, against MXNet under the error model.
+"""The TensorRT cells: every operator in every float precision, matrix products in TF32 too, and what INT8 quantizes
+in INT8; against MXNet under the error model.
 
     pytest suites/ops -m gpu                          one process
     pytest suites/ops -m gpu -n 4 --dist loadgroup    four, each with its own engines
@@ -18,12 +19,15 @@ import pytest
 import harness
 from harness.engines.base import get_engine
 
+from . import attention, convolution, matrix, recurrent
 from .batch import Outcome, draw_cases, run_cases
-from .case import all_specs
-from .test_operators import LABELS
+from .case import Spec, all_specs
+from .int8_layers import LAYERS
+from .test_operators import unique
 
 SPECS = all_specs()
-PRECISIONS = ("fp32", "fp16", "bf16")
+PRODUCTS = [spec for family in (convolution, matrix, recurrent, attention) for s in family.SPECS for spec in s.named()]
+CELLS: dict[str, list[Spec]] = {"fp32": SPECS, "tf32": PRODUCTS, "fp16": SPECS, "bf16": SPECS, "int8": LAYERS}
 EXAMPLES = int(os.environ.get("MXTRT_GPU_EXAMPLES", "3"))
 ENGINE = os.environ.get("MXTRT_GPU_ENGINE", "tensorrt")  # "onnxruntime" rehearses the cells without a GPU
 SHARED = 32  # operators to an engine
@@ -42,27 +46,28 @@ def why_not() -> str:
 @functools.cache
 def outcomes(group: int, precision: str) -> dict[int, list[Outcome]]:
     """Spec -> the outcomes of its cases, for the operators that share engines."""
-    members = range(group * SHARED, min((group + 1) * SHARED, len(SPECS)))
-    drawn = [(index, case) for index in members for case in draw_cases(SPECS[index], EXAMPLES)]
+    specs = CELLS[precision]
+    members = range(group * SHARED, min((group + 1) * SHARED, len(specs)))
+    drawn = [(index, case) for index in members for case in draw_cases(specs[index], EXAMPLES)]
     found = run_cases([case for _, case in drawn], ENGINE, precision)
     return {index: [o for (i, _), o in zip(drawn, found) if i == index] for index in members}
 
 
-CELLS = [
+PARAMETERS = [
     pytest.param(
         index, precision, id=f"{label}-{precision}", marks=pytest.mark.xdist_group(f"{precision}-{index // SHARED}")
     )
-    for precision in PRECISIONS
-    for index, label in enumerate(LABELS)
+    for precision, specs in CELLS.items()
+    for index, label in enumerate(unique([spec.operator for spec in specs]))
 ]
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("index", "precision"), CELLS)
+@pytest.mark.parametrize(("index", "precision"), PARAMETERS)
 def test_cell(index: int, precision: str, record_property) -> None:
     if why_not():
         pytest.skip(why_not())
-    record_property("operator", SPECS[index].operator)
+    record_property("operator", CELLS[precision][index].operator)
     record_property("precision", precision)
     results = outcomes(index // SHARED, precision)[index]
     right = [outcome.headroom for outcome in results if outcome.state == "right"]

@@ -15,7 +15,7 @@ SPECS = all_specs()
 PAIRS = [(spec, name, value) for spec in SPECS for name, value in spec.pairs()]
 
 
-def _unique(labels: list[str]) -> list[str]:
+def unique(labels: list[str]) -> list[str]:
     """The labels, with a number behind each that has occurred before (an operator may have several specs)."""
     seen: Counter[str] = Counter()
     result = []
@@ -25,8 +25,8 @@ def _unique(labels: list[str]) -> list[str]:
     return result
 
 
-LABELS = _unique([spec.operator for spec in SPECS])
-PAIR_LABELS = _unique(
+LABELS = unique([spec.operator for spec in SPECS])
+PAIR_LABELS = unique(
     [f"{spec.operator}-{name}={'DEFAULT' if value is DEFAULT else value}" for spec, name, value in PAIRS]
 )
 

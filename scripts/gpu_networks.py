@@ -1,0 +1,80 @@
+"""The networks of the GPU runs: made with fixed random weights, settled, and written as MXNet's own files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.frontend.compat import mxnet
+
+SSD = "ssd_512_mobilenet1.0_voc"
+SPECIAL = {"ssd": SSD, "ssd_heads": SSD}  # GluonCV's, whole, and up to its suppression of boxes
+
+
+def network(name: str) -> tuple[Any, int]:
+    """An initialised network and the size of its images; ``gluoncv.NAME`` is GluonCV's."""
+    mx = mxnet()
+    mx.random.seed(0)
+    np.random.seed(0)
+    if name in SPECIAL:
+        name = f"gluoncv.{SPECIAL[name]}"
+    if name.startswith("gluoncv."):
+        from gluoncv import model_zoo
+
+        net = model_zoo.get_model(name.removeprefix("gluoncv."), pretrained=False, pretrained_base=False)
+    else:
+        net = mx.gluon.model_zoo.vision.get_model(name)
+    net.initialize(mx.init.MSRAPrelu())
+    sizes = {"inception": 299, "ssd_512": 512, "ssd_300": 300}
+    return net, next((size for key, size in sizes.items() if key in name), 224)
+
+
+def settle(net: Any, shape: tuple[int, ...]) -> None:
+    """One pass in training mode that leaves each BatchNorm the statistics of what it sees, as training would.
+
+    With the initial ones (0 and 1) signals die out or explode on the way, and nothing is left to compare.
+    """
+    mx = mxnet()
+
+    def momentum(value: float) -> Any:
+        def change(block: Any) -> None:
+            if isinstance(block, mx.gluon.nn.BatchNorm):
+                block._kwargs["momentum"] = value
+
+        return change
+
+    net.apply(momentum(0.0))
+    with mx.autograd.record():
+        found = net(mx.nd.random.uniform(-1, 1, (4, *shape[1:])))
+        answers = list(found) if isinstance(found, (list, tuple)) else [found]
+        total = mx.nd.add_n(*[answer.mean() for answer in answers])
+    total.backward()  # MXNet's BatchNorm writes its statistics on the way back
+    mx.nd.waitall()
+    net.apply(momentum(0.9))
+
+
+def export(name: str, folder: Path) -> int:
+    """Write ``folder/net-symbol.json`` and ``net-0000.params``, once; the size of the images."""
+    mx = mxnet()
+    net, size = network(name)
+    if (folder / "net-0000.params").exists():
+        return size
+    settle(net, (2, 3, min(size, 256), min(size, 256)))
+    net.hybridize()
+    found = net(mx.nd.zeros((1, 3, size, size)))
+    folder.mkdir(parents=True, exist_ok=True)
+    if name == "ssd_heads":
+        symbol = net(mx.sym.var("data"))
+        inner = symbol[0].get_internals()
+        heads = [n for n in inner.list_outputs() if n.endswith(("softmax0_output", "box_decode0_output"))]
+        (folder / "net-symbol.json").write_text(mx.sym.Group([inner[n] for n in heads]).tojson())
+        held = {f"arg:{key}": value.data() for key, value in net.collect_params().items()}
+        mx.nd.save(str(folder / "net-0000.params.part"), held)
+        os.replace(folder / "net-0000.params.part", folder / "net-0000.params")
+    else:
+        del found
+        net.export(str(folder / "net"))
+    return size

@@ -1,0 +1,28 @@
+"""The layers that INT8 quantizes, on the CPU: quantized, and held to MXNet under the error model."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.precision.quantize import find_sites
+
+from .batch import draw_cases, run_cases
+from .check import compiled
+from .int8_layers import LAYERS
+
+EXAMPLES = 12
+
+
+@pytest.mark.parametrize("spec", LAYERS, ids=[spec.operator for spec in LAYERS])
+def test_int8(spec):
+    cases = draw_cases(spec, EXAMPLES)
+    outcomes = run_cases(cases, "onnxruntime", "int8")
+    wrong = [outcome.text for outcome in outcomes if outcome.state != "right"]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("spec", LAYERS, ids=[spec.operator for spec in LAYERS])
+def test_every_case_has_something_to_quantize(spec):
+    for case in draw_cases(spec, EXAMPLES):
+        model = compiled(case, case.arrays(), "onnxruntime", "fp32")
+        assert find_sites(model.plan.models[0]), case
