@@ -27,9 +27,23 @@ def network(name: str) -> tuple[Any, int]:
         net = model_zoo.get_model(name.removeprefix("gluoncv."), pretrained=False, pretrained_base=False)
     else:
         net = mx.gluon.model_zoo.vision.get_model(name)
-    net.initialize(mx.init.MSRAPrelu())
+    net.initialize(_initializer())
     sizes = {"inception": 299, "ssd_512": 512, "ssd_300": 300}
     return net, next((size for key, size in sizes.items() if key in name), 224)
+
+
+def _initializer() -> Any:
+    """He's weights; vectors, which some of GluonCV's networks do not tell from weights, by their names."""
+    mx = mxnet()
+
+    class Initializer(mx.init.MSRAPrelu):  # type: ignore[misc,name-defined]
+        def _init_weight(self, name: str, array: Any) -> None:
+            if array.ndim > 1:
+                super()._init_weight(name, array)
+            else:
+                array[:] = 1 if name.endswith(("gamma", "var")) else 0
+
+    return Initializer()
 
 
 def settle(net: Any, shape: tuple[int, ...]) -> None:

@@ -224,7 +224,8 @@ class Cell:
 
         graph = capture(raw, stream)
         self.found[f"raw {precision}"] = Contender(raw, stream)
-        self.found[f"raw graph {precision}"] = Contender(on(stream, graph.replay), stream)
+        if graph is not None:
+            self.found[f"raw graph {precision}"] = Contender(on(stream, graph.replay), stream)
         host = np.ascontiguousarray(x.cpu().numpy())
         self.found[f"mxtrt {precision}, host arrays"] = Contender(lambda: model(data=host), stream)
         self._keep += [model, outputs, context, graph, pending]
@@ -269,13 +270,17 @@ def first(answer: Any) -> Any:
 
 
 def capture(call: Callable[[], Any], stream: Any) -> Any:
+    """The call as a CUDA graph; None where the plan has something that cannot be captured (a loop, say)."""
     import torch
 
     call()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
-        call()
+    try:
+        with torch.cuda.graph(graph, stream=stream):
+            call()
+    except RuntimeError:
+        return None
     return graph
 
 
@@ -305,11 +310,10 @@ def ratios(rows: Mapping[str, Row]) -> dict[str, float]:
     peers = [row["wall_ms"] for key, row in rows.items() if key.startswith("torch.compile")]
     for precision in PRECISIONS:
         ours = rows[f"mxtrt {precision}"]["wall_ms"]
-        raw = min(rows[f"raw {precision}"]["wall_ms"], rows[f"raw graph {precision}"]["wall_ms"])
-        found[f"mxtrt {precision} over raw enqueue"] = round(ours / raw, 4)
-        found[f"CUDA graph {precision}"] = round(
-            rows[f"raw {precision}"]["wall_ms"] / rows[f"raw graph {precision}"]["wall_ms"], 3
-        )
+        plain = rows[f"raw {precision}"]["wall_ms"]
+        graph = rows.get(f"raw graph {precision}", {}).get("wall_ms", plain)
+        found[f"mxtrt {precision} over raw enqueue"] = round(ours / min(plain, graph), 4)
+        found[f"raw enqueue over CUDA graph {precision}"] = round(plain / graph, 3)
         if peers:
             found[f"torch.compile over mxtrt {precision}"] = round(min(peers) / ours, 3)
     return found
