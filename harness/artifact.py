@@ -361,12 +361,12 @@ def _precision(saved: str, wanted: str | None) -> str:
     return wanted
 
 
-def _converted(model: ir.Model, saved: str, wanted: str, narrow: Sequence[str]) -> ir.Model:
+def _converted(model: ir.Model, saved: str, wanted: str, narrow_types: tuple[str, ...]) -> ir.Model:
     if wanted == saved:
         return model
     from .precision import Request, convert
 
-    return convert(model, Request(wanted, None, wanted in narrow, {}))
+    return convert(model, Request(wanted, narrow_types=narrow_types))
 
 
 def _onnx_model(path: Path, files: Mapping[str, Document]) -> ir.Model:

@@ -99,7 +99,7 @@ def compile_graph(
     lowered = _lower(graph, arrays, specs, library, fallback)
     parts = _cut(lowered, library.name, fallback, min_segment_size)
     samples = read_samples(calibration, list(specs)) if calibration is not None else None
-    request = _Requests(library, Request(precision, samples, True, conversion), _profile(specs), options, cache_dir)
+    request = _Requests(library, Request(precision, samples, options=conversion), _profile(specs), options, cache_dir)
     return _link(lowered, parts, specs, request, notices)
 
 
@@ -132,7 +132,7 @@ def to_onnx(
     conversion, unknown = split_options(conversion_options)
     check_known(unknown, CONVERSION_OPTIONS, "conversion to ONNX")
     samples = read_samples(calibration, list(specs)) if calibration is not None else None
-    model = convert(model, Request(precision, samples, True, conversion))
+    model = convert(model, Request(precision, samples, options=conversion))
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
     if path is None:
         if size > 2**31 - 2**20:
@@ -268,8 +268,7 @@ class _Requests:
         options: Mapping[str, Any],
         cache_dir: str | Path | None,
     ) -> None:
-        native = conversion.precision in library.narrow_types
-        self.library, self.conversion = library, replace(conversion, native=native)
+        self.library, self.conversion = library, replace(conversion, narrow_types=library.narrow_types)
         self.profile, self.options = profile, dict(options)
         self.cache_dir = str(cache_dir) if cache_dir is not None else None
 

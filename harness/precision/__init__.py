@@ -36,13 +36,14 @@ class Request:
     Attributes:
         precision: fp32, tf32, fp16, bf16, int8 or fp8.
         samples: gives the calibration samples of this model's inputs, anew at each call; None if there are none.
-        native: whether the engine has kernels for 16-bit floats; if not, values are rounded and computed in float32.
+        narrow_types: of "fp16" and "bf16", those the engine has kernels for; values of the others are rounded to them
+            and computed in float32.
         options: see OPTIONS.
     """
 
     precision: str = "fp32"
     samples: Samples | None = None
-    native: bool = True
+    narrow_types: tuple[str, ...] = ("fp16", "bf16")
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -69,11 +70,11 @@ def convert(model: ir.Model, request: Request) -> ir.Model:
     from .narrow import narrow
 
     fold_batch_norm(model)
-    if request.precision in ("fp16", "bf16"):
-        return narrow(model, request.precision, request.native)
-    base = request.options.get("base_precision", "fp32")
-    _quantize(model, request, base)
-    return model if base == "fp32" else narrow(model, base, request.native)
+    base = request.precision
+    if base in ("int8", "fp8"):
+        base = request.options.get("base_precision", "fp32")
+        _quantize(model, request, base)
+    return model if base == "fp32" else narrow(model, base, base in request.narrow_types)
 
 
 def _quantize(model: ir.Model, request: Request, base: str) -> None:

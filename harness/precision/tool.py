@@ -78,7 +78,7 @@ def calibrate(
     model = compiled.plan.models[0]
     fold_batch_norm(model)
     samples = _counted(read_samples(calibration, compiled.input_names), progress)
-    request = Request(precision, samples, True, conversion)
+    request = Request(precision, samples, options=conversion)
     sites = find_sites(model, conversion.get("exclude", ()))
     ranges = find_ranges(model, sites, request)
     layers = sensitivities(model, sites, ranges, request) if sensitivity else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from onnx import helper
 import harness
 from harness import numerics
 from harness.compiler import compile_graph
+from harness.engines.onnxruntime import OnnxRuntimeEngine
 from harness.graph import Entry, Graph, Node
 from harness.precision import Request, convert
 from harness.precision.calibration import (
@@ -68,6 +70,10 @@ def residual_network() -> tuple[Graph, dict[str, np.ndarray]]:
     return Graph(tuple(nodes), (y,), ("dense_output",)), params
 
 
+_IDENTITY = helper.make_graph(
+    [helper.make_node("Identity", ["x"], ["y"])], "identity",
+    [helper.make_tensor_value_info("x", 1, [1])], [helper.make_tensor_value_info("y", 1, [1])],
+)  # fmt: skip
 GRAPH, PARAMS = residual_network()
 SHAPE = (2, 3, 12, 12)
 SAMPLES = [{"data": RNG.standard_normal(SHAPE).astype(np.float32)} for _ in range(4)]
@@ -83,7 +89,7 @@ def answer(precision: str, **options: object) -> np.ndarray:
 def converted(precision: str, **options: object) -> ir.Model:
     model = compile_graph(GRAPH, PARAMS, {"data": SHAPE}, "onnxruntime", "fp32", "error").plan.models[0]
     assert model is not None
-    return convert(model, Request(precision, lambda: SAMPLES, True, options))
+    return convert(model, Request(precision, lambda: SAMPLES, options=options))
 
 
 # Least signal-to-noise ratio in dB: 6.02 per mantissa bit of the type, less 14 for three layers and small sums.
@@ -130,6 +136,26 @@ def test_pairs_stand_where_tensorrt_wants_them(base):
     quantized = [node.inputs[0].name for node in model.graph if node.op_type == "QuantizeLinear"]
     assert len(quantized) == len(set(quantized)), "a tensor has one pair, whoever reads it"
     assert all(node.inputs[0].const_value is None for node in model.graph if node.op_type == "QuantizeLinear")
+
+
+class Recorder(OnnxRuntimeEngine):
+    """Says it has kernels for 16 bits, and keeps what it is asked to build."""
+
+    narrow_types = ("fp16", "bf16")
+
+    def build(self, request):
+        self.built = request.model
+        return super().build(replace(request, model=ir.from_proto(helper.make_model(_IDENTITY))))
+
+
+@pytest.mark.parametrize("base", ["fp16", "bf16"])
+def test_int8_is_computed_in_its_base_where_the_engine_has_kernels_for_it(base, monkeypatch):
+    """Not emulated: the casts that emulation inserts keep TensorRT from using 8-bit kernels at all."""
+    recorder = Recorder("onnxruntime")
+    monkeypatch.setattr("harness.compiler.get_engine", lambda name: recorder)
+    options = {"calibration": SAMPLES, "base_precision": base}
+    compile_graph(GRAPH, PARAMS, {"data": SHAPE}, "onnxruntime", "int8", "error", **options)
+    assert [node.op_type for node in recorder.built.graph].count("Cast") == 2, "one at the input, one at the output"
 
 
 @pytest.mark.parametrize("base", ["fp16", "bf16"])
