@@ -21,7 +21,7 @@ from .frontend import compat
 from .frontend.mxnet import read_model
 from .graph import Graph, TensorType
 from .inputs import Input, check_array, read_inputs
-from .lowering import Infer, LoweredGraph, assemble, lower
+from .lowering import Infer, LoweredGraph, assemble, lower, names_used
 from .model import Model, Plan, Segment
 from .operators.context import Fragment, Missing, Untyped, Value
 from .partition import Part, partition
@@ -365,21 +365,13 @@ def _reads(lowered: LoweredGraph, part: Part, producers: Mapping[str, int]) -> l
         if node.fragment is None:
             candidates: Iterable[Value] = node.inputs
         else:
-            used = {name for proto in node.fragment.nodes for name in _names_used(proto)}
+            used = {name for proto in node.fragment.nodes for name in names_used(proto)}
             candidates = [v for v in node.fragment.values.values() if v.name in used and v.const is None]
         for value in candidates:
             outside = value.name not in producers or producers[value.name] not in inside
             if outside and not isinstance(value, Missing) and (value.const is None or node.fragment is None):
                 found.setdefault(value.name, value)
     return list(found.values())
-
-
-def _names_used(proto: onnx.NodeProto) -> Iterable[str]:
-    yield from proto.input
-    for attribute in proto.attribute:
-        if attribute.HasField("g"):
-            for inner in attribute.g.node:
-                yield from _names_used(inner)
 
 
 def _session(

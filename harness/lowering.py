@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -254,11 +254,11 @@ def assemble(
     """
     nodes: list[onnx.NodeProto] = []
     values: dict[str, Value] = {}
-    produced: set[str] = set()
     for fragment in fragments:
         nodes.extend(fragment.nodes)
         values.update(fragment.values)
-        produced.update(output for node in fragment.nodes for output in node.output)
+    nodes = _needed(nodes, {value.name for _, value in outputs})
+    produced = {output for node in nodes for output in node.output}
     taken: set[str] = set()
     renamed: dict[str, str] = {}
     identities = []
@@ -292,6 +292,26 @@ def assemble(
     for name, array in constants.items():
         model.graph.initializers[name].const_value = constant_tensor(name, array)
     return model
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:
+    """The nodes without those that nothing reads: an engine may refuse what no answer depends on."""
+    wanted = set(wanted)
+    kept = []
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.output):
+            wanted.update(names_used(node))
+            kept.append(node)
+    return kept[::-1]
+
+
+def names_used(node: onnx.NodeProto) -> Iterator[str]:
+    """The names of values that a node reads, its subgraphs included."""
+    yield from node.input
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            for inner in attribute.g.node:
+                yield from names_used(inner)
 
 
 def _rename(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:

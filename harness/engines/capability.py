@@ -69,9 +69,10 @@ _NEVER = {
 _NOT_ON_RTX = {
     "NonZero": "TensorRT-RTX has no NonZero",
     "RoiAlign": "TensorRT-RTX lacks the plugin",
-    "DeformConv": "TensorRT-RTX lacks the plugin",
     "NonMaxSuppression": "TensorRT-RTX has no implementation",
 }
+
+REWRITTEN = frozenset({"DeformConv"})  # engines/tensorrt/rewrite.py writes them out in others
 
 _FLOATS = frozenset({"float16", "bfloat16", "float32"})
 _WIDE = _FLOATS | {"int32", "int64"}
@@ -139,7 +140,7 @@ def _refuse_node(node: onnx.NodeProto, fragment: Fragment, library: Knows) -> st
     rule = _RULES.get(node.op_type)
     if reason is None and rule is not None:
         reason = rule(node, fragment, {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute})
-    if reason is None and not library.has_operator(node.op_type):
+    if reason is None and not library.has_operator(node.op_type) and node.op_type not in REWRITTEN:
         reason = f"{library.label} has no ONNX operator {node.op_type}"
     return reason
 
@@ -173,6 +174,9 @@ def _refuse_standard(node: onnx.NodeProto, fragment: Fragment) -> str | None:
         return "TensorRT takes int8 data only from a QuantizeLinear"
     if node.op_type == "IsInf" and kind in ("float16", "bfloat16"):
         return "TensorRT's IsInf takes float32 only"
+    constants = [_constant(node, fragment, position) for position in range(len(node.input))]
+    if node.op_type == "And" and any(constant is not None and not np.any(constant) for constant in constants):
+        return "TensorRT finds no implementation of And with a constant that is all false"
     return None
 
 
@@ -305,6 +309,14 @@ def _conv(node: onnx.NodeProto, fragment: Fragment, attributes: Attributes) -> s
     steps = (max(attributes.get(name, (1,))) for name in ("strides", "dilations"))
     if node.op_type == "ConvTranspose" and min(steps) > 1:
         return "TensorRT's deconvolution has a stride or a dilation, not both"
+    return None
+
+
+@_rule("DeformConv")
+def _deform_conv(node: onnx.NodeProto, fragment: Fragment, attributes: Attributes) -> str | None:
+    values = [fragment.values.get(name) for name in node.input[:3]]
+    if any(not isinstance(size, int) for value in values if value is not None for size in value.shape[1:]):
+        return "DeformConv is written out for TensorRT with fixed sizes behind the batch; fix height and width"
     return None
 
 

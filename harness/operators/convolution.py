@@ -30,6 +30,8 @@ def convolution(cx: Context, a: Attributes, data: Value, weight: Value, bias: Va
     expected = (a.num_filter, channels // a.num_group, *kernel)
     if w.shape != expected:
         raise Unsupported(f"its weight has the shape {w.shape}, its attributes say {expected}")
+    if any(p > (k - 1) * e for p, k, e in zip(pad, kernel, dilate)):
+        x, pad = _bordered(cx, x, pad), (0,) * dims
     y = cx.op(
         "Conv",
         x,
@@ -43,6 +45,12 @@ def convolution(cx: Context, a: Attributes, data: Value, weight: Value, bias: Va
         group=a.num_group,
     )
     return _back(cx, y, last)
+
+
+def _bordered(cx: Context, x: Value, pad: Sequence[int]) -> Value:
+    """Zeros around the spatial axes, for padding wider than the window: TensorRT lacks kernels for some of that."""
+    shape = (*x.shape[:2], *(size + 2 * p for size, p in zip(x.shape[2:], pad)))
+    return cx.op("Pad", x, cx.ints(0, 0, *pad, 0, 0, *pad), type=TensorType(x.dtype, shape))
 
 
 @operator("Deconvolution", ignore=_TUNING)

@@ -95,6 +95,8 @@ def negated(cx: Context, x: Value) -> Value:
 
 def truth(cx: Context, x: Value) -> Value:
     """Whether elements differ from 0 (NaN does)."""
+    if x.const is not None:
+        return cx.const(x.const != 0)
     return x if x.dtype == BOOL else compare(cx, "NotEqual", x, like(cx, 0, x))
 
 

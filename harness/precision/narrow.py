@@ -73,6 +73,8 @@ class _Narrowing:
             return ir.DataType.FLOAT
         if node.op_type in WIDE or node.op_type in POSITIONS or node in self.before_jumps:
             return ir.DataType.FLOAT
+        if self.narrow == ir.DataType.BFLOAT16 and _lacks_bfloat16(node):
+            return ir.DataType.FLOAT
         if node.op_type == "QuantizeLinear" and node.inputs[0] is not None and node.inputs[0].is_graph_input():
             return ir.DataType.FLOAT  # straight to 8 bits: rounding twice would cost a pass over the input
         if node.op_type in NEUTRAL:
@@ -117,7 +119,8 @@ class _Narrowing:
         assert value.const_value is not None
         array = value.const_value.numpy()
         if target == ir.DataType.FLOAT16:
-            array = np.clip(array, -_HALF_MAX, _HALF_MAX)  # -3.4e38 as "lowest" stays the lowest
+            bounded = np.clip(array, -_HALF_MAX, _HALF_MAX)  # -3.4e38 as "lowest" stays the lowest
+            array = np.where(np.isinf(array), array, bounded)
         name = f"{value.name}/{target.name.lower()}"
         constant = ir.Value(name=name, shape=value.shape, type=ir.TensorType(target))
         constant.const_value = ir.Tensor(array.astype(target.numpy()), dtype=target, name=name)
@@ -151,6 +154,13 @@ def _before_jumps(graph: ir.Graph) -> set[ir.Node]:
             found.add(node)
             wanted.update(str(value.name) for value in node.inputs if value is not None)
     return found
+
+
+def _lacks_bfloat16(node: ir.Node) -> bool:
+    """What TensorRT 10.6 has no bfloat16 kernel for: resizing, and deconvolution over one axis."""
+    data = node.inputs[0] if node.inputs else None
+    rank = len(data.shape) if data is not None and data.shape is not None else 0
+    return node.op_type == "Resize" or (node.op_type == "ConvTranspose" and rank == 3)
 
 
 def _makes_integers(node: ir.Node) -> bool:

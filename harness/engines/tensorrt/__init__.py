@@ -23,6 +23,7 @@ from .lane import Pending
 from .library import Library, Log
 from .profiles import make_profiles
 from .refit import refit, split_weights
+from .rewrite import rewritten
 from .session import TensorRTSession, open_plan
 
 __all__ = ["Pending", "Refusal", "TensorRTEngine", "TensorRTSession", "check_model", "create"]
@@ -109,12 +110,13 @@ class TensorRTEngine:
         ordinal = opts.value_of(request.options, "device")
         cuda = self.cuda if ordinal == self.cuda.device.ordinal else libraries.open_device(ordinal)
         cuda.use()
-        self.library.register_plugins(request.model)
+        model = rewritten(request.model)
+        self.library.register_plugins(model)
         cache = shared_cache.open_cache(request.cache_dir)
         further, unknown = (opts.value_of(request.options, name) for name in ("profiles", "unknown_sizes"))
-        profiles = make_profiles(request.model, request.profile, further, unknown)
+        profiles = make_profiles(model, request.profile, further, unknown)
         timing = self._timing_path(request.options, cuda, cache)
-        recipe = Recipe(request.name, request.model, profiles, request.options, request.precision, timing)
+        recipe = Recipe(request.name, model, profiles, request.options, request.precision, timing)
         refittable = bool(opts.value_of(request.options, "refit") or opts.value_of(request.options, "strip"))
         return Order(recipe, cuda, cache, self.key_fields(recipe, cuda.device, refittable), refittable)
 

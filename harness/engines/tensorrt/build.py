@@ -111,7 +111,22 @@ def start(library: Library, recipe: Recipe) -> Job:
         accepted = parser.parse(payload, os.path.join(folder, "model.onnx"))
     else:
         accepted = parser.parse(payload)
+    if accepted:
+        _set_sampling(library, network, recipe.model)
     return Job(library, recipe, log, builder, network, parser, payload, bool(accepted))
+
+
+def _set_sampling(library: Library, network: Any, model: ir.Model) -> None:
+    """GridSample's mode, which the parser of 10.6 knows by its older name only: it takes "linear" for "nearest"."""
+    linear = {node.name for node in model.graph if node.op_type == "GridSample" and _mode(node) == "linear"}
+    for layer in map(network.get_layer, range(network.num_layers)) if linear else ():
+        if layer.type == library.trt.LayerType.GRID_SAMPLE and layer.name in linear:
+            layer.__class__ = library.trt.IGridSampleLayer  # the network gives out the base class
+            layer.interpolation_mode = library.trt.InterpolationMode.LINEAR
+
+
+def _mode(node: ir.Node) -> str:
+    return node.attributes["mode"].as_string() if "mode" in node.attributes else "linear"
 
 
 def run_builder(job: Job) -> memoryview | None:

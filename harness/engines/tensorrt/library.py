@@ -24,7 +24,7 @@ _REMEDIES = {
     "tensorrt": "pip install tensorrt-cu12 (or the one for your CUDA), or use engine='onnxruntime'",
     "tensorrt_rtx": "pip install tensorrt-rtx-cu13, or use engine='onnxruntime'",
 }
-_FROM_PLUGINS = frozenset({"RoiAlign", "DeformConv", "NonMaxSuppression", "InstanceNormalization"})
+_FROM_PLUGINS = frozenset({"RoiAlign", "NonMaxSuppression", "InstanceNormalization"})
 _LOGGERS: list[
     Any
 ] = []  # TensorRT keeps the first logger for the process, and may call any of them late: none is freed
