@@ -99,8 +99,8 @@ def twin(name: str) -> Any:
     """The network as a PyTorch module, float32, on the GPU."""
     import torch
 
+    from harness.benchmark.torch_twin import Twin
     from harness.frontend.mxnet import read_model
-    from scripts.torch_twin import Twin
 
     export(name, WORK / name)
     graph, params = read_model(str(WORK / name / "net"), None, [])

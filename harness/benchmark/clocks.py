@@ -100,6 +100,10 @@ class PhaseTimer:
         for number, times in enumerate((self.phases.h2d, self.phases.compute, self.phases.d2h)):
             times.append(cuda.elapsed(events[number], events[number + 1]) / 1e3)  # CUDA says milliseconds
 
+    def results(self) -> list[Any]:
+        """The outputs of the last query, copied."""
+        return [host.view(device.shape, device.dtype).copy() for host, device, _ in self._outputs]
+
     def close(self) -> None:
         """Free the events, the stream and the memory."""
         for event in self._events:

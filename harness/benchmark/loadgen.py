@@ -158,7 +158,8 @@ def _timed(call: Callable[[], Any]) -> float:
 def main(text: str) -> int:
     request = json.loads(text)
     try:
-        call = (worker._mxnet if request["engine"] == "mxnet" else worker._compiled)(request)[0]
+        worker.peers().mxnet_environment()
+        call = worker.open_model(request)[0]
         call()
         answer = {"loadgen": by_loadgen, "python": by_python}[request["by"]](request, call)
     except Exception as error:  # noqa: BLE001 - the process that asked gets the reason, whatever it is

@@ -4,28 +4,33 @@
     path/prefix,precision=fp16,commit=HEAD~3
     saved.mxtrt,threads=2
 
-The second side takes from the first whatever it does not say itself, so ``engine=mxnet`` alone is a side.
+The second side takes from the first whatever it does not say itself, so ``engine=mxnet`` alone is a side. A peer
+(:mod:`harness.benchmark.peers`) is an engine too; of the rest it takes what it has a use for.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ExecutionError, OptionError
+from ..errors import EngineMissing, ExecutionError, OptionError
+from .peers import PEERS
 from .statistics import Summary, median, summarise, throughput
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("worker.py")
-ENGINES = ("auto", "onnxruntime", "tensorrt", "tensorrt_rtx", "mxnet")
-_ZOO = "zoo:"
+CACHES = ("MXTRT_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH")  # what a first answer may find ready
+ENGINES = ("auto", "onnxruntime", "tensorrt", "tensorrt_rtx", *PEERS)
+ZOO = "zoo:"
 # runs the worker as a script, but with the side's tree in front and not the worker's own folder, whose modules
 # have names of the standard library
 _LAUNCH = (
@@ -40,8 +45,10 @@ class Side:
     Attributes:
         model: ``zoo:NAME``, path/prefix, a symbol.json, or a saved model's folder.
         inputs: name -> (shape, dtype).
-        engine: of harness.compile, or "mxnet" for MXNet's own executor; None takes the saved model's, or "auto".
+        engine: of harness.compile, or a peer; None takes the saved model's, or "auto".
         commit: of this repository, for the compiler and the runtime; None is the tree as it is.
+        base_engine: whose session the peer "bare" calls.
+        file: what a peer runs in place of the model, made by :func:`prepared`.
     """
 
     model: str
@@ -51,6 +58,8 @@ class Side:
     params: str | None = None
     commit: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    base_engine: str | None = None
+    file: str | None = None
 
     def __str__(self) -> str:
         named = {"engine": self.engine, "precision": self.precision, "params": self.params, "commit": self.commit}
@@ -72,7 +81,29 @@ class Side:
             "model": self.model, "params": int(params) if params and params.isdecimal() else params,
             "inputs": dict(self.inputs), "engine": self.engine, "precision": self.precision,
             "options": dict(self.options), "seconds": seconds, "warmup": warmup, "queries": queries,
+            "base_engine": self.base_engine, "file": self.file,
         }  # fmt: skip
+
+    def with_engine(self, name: str) -> Side:
+        """The same on another engine. A peer runs no commit of ours, its own precisions, and of the options ``threads``.
+
+        Raises:
+            OptionError: the peer does not have the precision.
+            EngineMissing: a package that the peer needs is not installed.
+        """
+        peer = PEERS.get(name)
+        if peer is None:
+            return replace(self, engine=name, base_engine=None)
+        if peer.missing:
+            raise EngineMissing(f"{name} ({peer.what}) needs {' and '.join(peer.missing)}, which is not installed")
+        if peer.compiles:
+            base = None if self.engine in PEERS else self.engine
+            return replace(self, engine=name, base_engine=base, commit=None)
+        if peer.precisions and self.precision not in (None, *peer.precisions):
+            raise OptionError(f"{name} runs {', '.join(peer.precisions)}, not {self.precision}")
+        options = {key: value for key, value in self.options.items() if key == "threads"}
+        precision = self.precision if peer.precisions else None
+        return replace(self, engine=name, precision=precision, commit=None, options=options, base_engine=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +141,28 @@ def parse(text: str, inputs: Mapping[str, Any], base: Side | None = None) -> Sid
             side = replace(side, model=name)
         elif name == "engine" and value not in ENGINES:
             raise OptionError(f"{text!r}: engine {value!r} is none of {', '.join(ENGINES)}")
-        elif name in ("engine", "precision", "params", "commit"):
+        elif name == "engine":
+            side = side.with_engine(value)
+        elif name in ("precision", "params", "commit"):
             side = replace(side, **{name: value})  # type: ignore[arg-type]  # mypy cannot follow the name
         else:
             side = replace(side, options={**side.options, name: _value(value)})
+    _check_peer(text, side)
     if not side.model:
         raise OptionError(f"{text!r} names no model: write MODEL[,engine=E][,precision=P][,commit=C][,OPTION=VALUE]")
     return side
+
+
+def _check_peer(text: str, side: Side) -> None:
+    peer = PEERS.get(side.engine or "")
+    if peer is None or peer.compiles:
+        return
+    if side.precision and side.precision not in peer.precisions:
+        own = f"has {', '.join(peer.precisions)}" if peer.precisions else "runs the files' own types"
+        raise OptionError(f"{text!r}: {side.engine} {own}; leave precision= away")
+    unknown = [name for name in side.options if name != "threads"]
+    if unknown:
+        raise OptionError(f"{text!r}: {', '.join(unknown)} is no option of {side.engine}; it has threads")
 
 
 def _value(text: str) -> Any:
@@ -134,12 +180,17 @@ def prepared(side: Side, folder: Path) -> Iterator[tuple[Side, Path]]:
         OptionError: there is no such commit, or this is not a checkout.
         ExecutionError: the network cannot be written.
     """
-    if side.model.startswith(_ZOO):
+    if side.model.startswith(ZOO):
         side = replace(side, model=str(_export(side, folder)))
     elif Path(side.model).exists() or Path(f"{side.model}-symbol.json").exists():
         side = replace(side, model=str(Path(side.model).resolve()))
     else:
         raise OptionError(f"{side.model}: there is no such model; zoo:NAME is a network of Gluon's zoo")
+    peer = PEERS.get(side.engine or "")
+    if peer is not None and peer.prepare:
+        file = folder / f"{Path(side.model).name}.{side.engine}.onnx"
+        ask({**side.request(0, 0, 1), "task": "prepare", "to": str(file)}, ROOT)
+        side = replace(side, file=str(file))
     if side.commit is None:
         yield side, ROOT
         return
@@ -159,23 +210,28 @@ def _git(*arguments: str) -> None:
 
 def _export(side: Side, folder: Path) -> Path:
     """The prefix of the network's files; both sides use the same."""
-    name = side.model.removeprefix(_ZOO)
+    name = side.model.removeprefix(ZOO)
     prefix = folder / name.replace(".", "_")
     if not Path(f"{prefix}-symbol.json").exists():
         if not side.inputs:
             raise OptionError(f"{side.model}: name its input, for example --input data=1,3,224,224")
         shape = next(iter(side.inputs.values()))[0]
-        ask({"export": str(prefix), "network": name, "shape": shape}, ROOT)
+        ask({"task": "export", "to": str(prefix), "network": name, "shape": shape}, ROOT)
     return prefix
 
 
-def run(side: Side, tree: Path, seconds: float = 1.0, warmup: float = 0.3, queries: int = 10) -> Run:
+def run(
+    side: Side, tree: Path, seconds: float = 1.0, warmup: float = 0.3, queries: int = 10, caches: Path | None = None
+) -> Run:
     """One run of a prepared side, in a process of its own.
+
+    Args:
+        caches: where built plans and compiled kernels are kept; None is the user's own place.
 
     Raises:
         ExecutionError: the process failed, and why.
     """
-    found = ask(side.request(seconds, warmup, queries), tree)
+    found = ask(side.request(seconds, warmup, queries), tree, caches=caches)
     summary = summarise(found["times"])
     return Run(
         summary,
@@ -185,16 +241,32 @@ def run(side: Side, tree: Path, seconds: float = 1.0, warmup: float = 0.3, queri
     )  # fmt: skip
 
 
-def ask(request: Mapping[str, Any], tree: Path, timeout: float = 900) -> dict[str, Any]:
+def save(side: Side, tree: Path, folder: Path) -> Side:
+    """A prepared side compiled and saved, as the side that loads it.
+
+    Raises:
+        ExecutionError: it cannot be compiled or saved.
+    """
+    ask({**side.request(0, 0, 1), "task": "save", "to": str(folder)}, tree)
+    return replace(side, model=str(folder), inputs={}, engine=None, precision=None, params=None, options={})
+
+
+def ask(request: Mapping[str, Any], tree: Path, timeout: float = 900, caches: Path | None = None) -> dict[str, Any]:
     """The worker's answer.
 
     Raises:
         ExecutionError: it took too long, died, or says why it cannot.
     """
-    command = [sys.executable, "-c", _LAUNCH, str(tree), str(WORKER), json.dumps(request)]
     what = request.get("model") or request.get("network")
+    environment = dict(os.environ)
+    if request.get("engine") in PEERS and "threads" in request.get("options", {}):
+        environment["OMP_NUM_THREADS"] = str(request["options"]["threads"])  # MXNet reads it when it is imported
+    if caches is not None:
+        environment.update({name: str(caches / name.lower()) for name in CACHES})
+    request = {**request, "started": time.monotonic()}  # the clock is the system's: the worker goes on reading it
+    command = [sys.executable, "-c", _LAUNCH, str(tree), str(WORKER), json.dumps(request)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=environment)
     except subprocess.TimeoutExpired:
         raise ExecutionError(f"{what}: a run took more than {timeout:.0f} s; use a smaller input") from None
     lines = done.stdout.splitlines()
@@ -208,10 +280,19 @@ def ask(request: Mapping[str, Any], tree: Path, timeout: float = 900) -> dict[st
     return answer
 
 
-def reduce(runs: list[Run]) -> dict[str, Any]:
-    """What is stored of several runs: each figure as the median over them, and the latency of each run."""
+METRICS = ("median", "p99", "setup", "first_answer")
+
+
+def figure(one: Run, metric: str) -> float:
+    """A run's figure by the name of a metric, in seconds."""
+    return float(getattr(one if metric in ("setup", "first_answer") else one.summary, metric))
+
+
+def reduce(runs: list[Run], metric: str = "median") -> dict[str, Any]:
+    """What is stored of several runs: each figure as the median over them, and of each run the one that decides."""
     stored: dict[str, Any] = {
-        "runs": [one.summary.median for one in runs],
+        "runs": [figure(one, metric) for one in runs],
+        "metric": metric,
         "yardstick": [one.yardstick for one in runs],
         "queries": sum(one.summary.queries for one in runs),
         "segments": list(runs[0].segments),

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -19,7 +19,7 @@ STYLES = {
     Verdict.SLOWER: "bold red", Verdict.FASTER: "bold green", Verdict.SAME: "green", Verdict.AMBIGUOUS: "yellow",
     Verdict.INCOMPARABLE: "yellow",
 }  # fmt: skip
-_WIDTH = 150  # of tables that do not go to a terminal
+WIDTH = 80  # of tables that do not go to a terminal
 _MEANING = {
     Verdict.SLOWER: "the whole interval is above the smallest effect that matters",
     Verdict.AMBIGUOUS: "the runs cannot tell: more of them would",
@@ -29,7 +29,7 @@ _MEANING = {
 
 def console() -> Console:
     """For stdout, of a width that does not depend on where it goes."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
 def seconds(value: Any) -> str:
@@ -42,40 +42,103 @@ def seconds(value: Any) -> str:
     return f"{value * 1e9:.3g} ns"
 
 
-def measurement(cells: Mapping[str, Mapping[str, Any]], decision: Decision | None, metric: str) -> Table:
-    """Each side's figures, medians over its runs, and the verdict on the second."""
-    columns = ("side", "runs", "median", "p90", "p99", "items/s", "first answer", "peak memory", "verdict")
-    rows: list[list[Any]] = []
-    for name, cell in cells.items():
-        figures = [seconds(cell[key]) for key in ("median", "p90", "p99")]
-        memory = f"{cell['peak_rss'] / 2**20:.0f} MiB"
-        rows.append(
-            [name, len(cell["runs"]), *figures, f"{cell['throughput']:.4g}", seconds(cell["first_answer"]), memory, ""]
-        )
-    if decision is not None:
-        rows[-1][-1] = Text(str(decision), STYLES[decision.verdict])
+def measurement(
+    labels: Mapping[str, str], cells: Mapping[str, Mapping[str, Any]], decisions: Mapping[tuple[str, str], Decision],
+    metric: str,
+) -> Group:  # fmt: skip
+    """Each side's figures, medians over its runs, and a sentence for each pair (candidate, baseline)."""
+    rows = [
+        [
+            key, *(seconds(cell[name]) for name in ("median", "p90", "p99")), f"{cell['throughput']:.4g}",
+            seconds(cell["first_answer"]), mebibytes(cell["peak_rss"]),
+        ]
+        for key, cell in cells.items()
+    ]  # fmt: skip
+    runs = len(next(iter(cells.values()))["runs"])
+    columns = ("side", "median", "p90", "p99", "items/s", "first answer", "memory")
+    found = right_aligned(table(f"Latency: {runs} runs a side, each a process", columns, rows), 1)
     phases = [f"{name}: " + ", ".join(f"{phase} {seconds(cell[phase]['median'])}" for phase in ("enqueue", "h2d", "compute", "d2h"))
               for name, cell in cells.items() if "compute" in cell]  # fmt: skip
-    found = table(f"Latency ({metric} decides; each run is a process)", columns, rows)
-    found.caption = Text("\n".join(phases)) if phases else None
+    names = [f"{key}: {text}" for key, text in labels.items()]
+    what = "" if metric == "median" else f" in {metric}"
+    verdicts = [sentence(candidate, base, one, what) for (candidate, base), one in decisions.items()]
+    return Group(*map(Text, names), Text(), found, *map(Text, phases), *([Text(), *verdicts] if verdicts else []))
+
+
+def first_answers(
+    name: str, cells: Mapping[str, Mapping[str, Any]], decisions: Mapping[tuple[str, str], Decision]
+) -> Group:
+    """The time to the first answer of each way, and its ratio to the first one's."""
+    rows: list[list[Any]] = []
+    for key, cell in cells.items():
+        decision = next((one for (candidate, _), one in decisions.items() if candidate == key), None)
+        shown = Text("") if decision is None else Text(f"{decision.ratio:.2f}x {decision.verdict.value}", STYLES[decision.verdict])  # fmt: skip
+        rows.append([key, seconds(cell["setup"]), seconds(cell["first_answer"]), mebibytes(cell["peak_rss"]), shown])
+    runs = len(next(iter(cells.values()))["runs"])
+    columns = ("from", "ready", "first answer", "memory", "against the first")
+    found = right_aligned(table(f"Time to the first answer: {runs} new processes each", columns, rows), 1)
+    return Group(Text(name), Text(), found)
+
+
+def right_aligned(found: Table, first: int) -> Table:
+    """Columns of figures from ``first`` on: to the right, and on one line."""
+    for column in found.columns[first:]:
+        column.justify, column.no_wrap = "right", True
     return found
 
 
-def comparison(baseline: str, rows: Sequence[Row]) -> Table:
-    """Verdicts, the worst first."""
+def sentence(candidate: str, base: str, decision: Decision, what: str = "") -> Text:
+    """A decision in words."""
+    known = decision.ratio == decision.ratio
+    figures = f"  {decision.ratio:.3f}x the time [{decision.low:.3f}, {decision.high:.3f}]" if known else ""
+    why = f"  ({'; '.join(decision.reasons)})" if decision.reasons else ""
+    return Text.assemble(
+        f"{candidate} against {base}{what}: ", (decision.verdict.value, STYLES[decision.verdict]), figures, why
+    )
+
+
+def mebibytes(size: float) -> str:
+    """Bytes for the reader."""
+    return f"{size / 2**20:.0f} MiB"
+
+
+def comparison(baseline: str, rows: Sequence[Row]) -> Group:
+    """Verdicts, the worst first, and the reasons of those that are none."""
     order = list(STYLES)
+    ranked = sorted(rows, key=lambda one: (order.index(one.decision.verdict), -one.decision.ratio))
     cells = []
-    for row in sorted(rows, key=lambda one: (order.index(one.decision.verdict), -one.decision.ratio)):
+    for row in ranked:
         decision = row.decision
         known = decision.ratio == decision.ratio
         cells.append([
-            Text(decision.verdict.value, STYLES[decision.verdict]), row.name.rpartition("::")[2] or row.name,
-            seconds(row.baseline.get("median")), seconds(row.candidate.get("median")),
-            f"{decision.ratio:.3f}x" if known else "", f"{decision.low:.3f} to {decision.high:.3f}" if known else "",
-            "; ".join(decision.reasons),
+            Text(decision.verdict.value, STYLES[decision.verdict]), short_name(row.name), seconds(_figure(row.baseline)),
+            seconds(_figure(row.candidate)), f"{decision.ratio:.3f}" if known else "",
+            f"{decision.low:.3f}-{decision.high:.3f}" if known else "",
         ])  # fmt: skip
-    columns = ("verdict", "benchmark", "baseline", "now", "ratio", "98 % interval", "why")
-    return table(f"Against {baseline}", columns, cells)
+    columns = ("verdict", "benchmark", "before", "now", "ratio", "98 % interval")
+    found = right_aligned(table(f"Against {baseline}", columns, cells), 2)
+    return Group(found, *(Text(line) for line in _reasons(ranked)))
+
+
+def _figure(cell: Mapping[str, Any]) -> Any:
+    return cell.get(cell.get("metric", "median"))
+
+
+def short_name(name: str) -> str:
+    """A benchmark's name without its file, and without the test's name where a parameter says it all."""
+    last = name.rpartition("::")[2] or name
+    return last.removeprefix("test_").replace("latency[", "", 1).removesuffix("]") if last.startswith("test_") else last
+
+
+def _reasons(rows: Sequence[Row]) -> list[str]:
+    """Each reason once, with the benchmarks it is of."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for reason in row.decision.reasons:
+            found.setdefault(reason, []).append(short_name(row.name))
+    return [
+        f"{reason}: {', '.join(names) if len(names) < len(rows) else 'all of them'}" for reason, names in found.items()
+    ]
 
 
 def verdict_lines(rows: Sequence[Row], commit: str) -> str:

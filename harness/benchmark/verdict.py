@@ -183,10 +183,10 @@ def detection_power(noise: float, effect: float, runs: int, min_effect: float = 
     return float(stats.t.cdf(margin - stats.t.ppf((1 + CONFIDENCE) / 2, freedom), freedom))
 
 
-def abba(runs: int) -> Iterator[str]:
-    """The order of interleaved runs: A B B A A B B A ..., ``runs`` of each, so that drift hits both alike."""
-    for pair in range(runs):
-        yield from ("A", "B") if pair % 2 == 0 else ("B", "A")
+def in_turns(sides: Sequence[str], runs: int) -> Iterator[str]:
+    """The order of interleaved runs: A B B A A B B A ..., ``runs`` of each, so that drift hits all alike."""
+    for number in range(runs):
+        yield from sides if number % 2 == 0 else sides[::-1]
 
 
 _IRRELEVANT = frozenset({"hz_actual", "hz_actual_friendly", "node", "time"})

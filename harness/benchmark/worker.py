@@ -1,37 +1,47 @@
 """One run of one side: a process of its own that compiles or loads a model, runs it, and prints what it took.
 
 It is run as a script, by the tree that compares, under the ``harness`` of the side that is measured (another commit,
-perhaps): of that it uses the public API only, and :mod:`harness.benchmark.clocks` where it is there.
+perhaps): of that it uses the public API only, and :mod:`harness.benchmark.clocks` where it is there. The peers are
+those of the tree that compares.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
-import os
 import resource
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_START = time.perf_counter()
+_START = time.monotonic()  # until the process that asks says when it did
 
 
 def main(text: str) -> int:
     """Carry out a request (JSON; see ``harness.benchmark.sides.Side.request``) and print one line of JSON."""
     request = json.loads(text)
-    # MXNet as a peer is MXNet as it comes: with oneDNN, and with its own graph passes.
-    for name in ("MXNET_MKLDNN_ENABLED", "MXNET_SUBGRAPH_BACKEND"):
-        os.environ.pop(name, None)
+    peers().mxnet_environment()
     try:
-        answer = export(request) if request.get("export") else run(request)
+        answer = TASKS[request.get("task", "run")](request)
     except Exception as error:  # noqa: BLE001 - the process that asked gets the reason, whatever it is
         traceback.print_exc()
         answer = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(answer), flush=True)
     return 0
+
+
+def peers() -> Any:
+    """``peers.py`` beside this file, not that of the side's tree, which may be older and have none."""
+    name = "harness_benchmark_peers"
+    if name not in sys.modules:
+        spec: Any = importlib.util.spec_from_file_location(name, Path(__file__).with_name("peers.py"))
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules[name]
 
 
 def export(request: dict[str, Any]) -> dict[str, Any]:
@@ -47,18 +57,31 @@ def export(request: dict[str, Any]) -> dict[str, Any]:
     network.initialize(mx.init.Xavier(magnitude=2.0))
     network.hybridize()
     network(mx.nd.zeros(request["shape"]))
-    network.export(request["export"])
-    return {"prefix": request["export"]}
+    network.export(request["to"])
+    return {"to": request["to"]}
+
+
+def prepare(request: dict[str, Any]) -> dict[str, Any]:
+    """Write what a peer runs."""
+    peers().PEERS[request["engine"]].prepare(request, request["to"])
+    return {"to": request["to"]}
+
+
+def save(request: dict[str, Any]) -> dict[str, Any]:
+    """Compile a model and save it."""
+    _compiled(request).save(request["to"])
+    return {"to": request["to"]}
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
     """Set the model up, warm it up, and time it."""
     import numpy as np
 
-    call, model = _mxnet(request) if request["engine"] == "mxnet" else _compiled(request)
-    setup = time.perf_counter() - _START
+    start = request.get("started", _START)
+    call, model = open_model(request)
+    setup = time.monotonic() - start
     call()
-    first = time.perf_counter() - _START
+    first = time.monotonic() - start
     try:
         clocks: Any = importlib.import_module("harness.benchmark.clocks")
     except ImportError:  # a commit that is older than the clocks
@@ -79,8 +102,30 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         "first_answer": first,
         "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "yardstick": None if before is None else float(np.median([before, after])),
-        "segments": [segment.engine for segment in model.segments] if model is not None else ["mxnet"],
+        "segments": [request["engine"]] if model is None else [segment.engine for segment in model.segments],
     }
+
+
+TASKS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "run": run, "export": export, "prepare": prepare, "save": save,
+}  # fmt: skip
+
+
+def open_model(request: dict[str, Any]) -> tuple[Callable[[], Any], Any]:
+    """The call that is timed, and the compiled model behind it; None where a peer runs it."""
+    peer = peers().PEERS.get(request["engine"])
+    if peer is not None and not peer.compiles:
+        return peer.open(request, _arrays(request["inputs"]), None), None
+    model = _compiled({**request, "engine": request["base_engine"]} if peer else request)
+    specs: dict[str, Any] = {}
+    for name, spec in model.inputs.items():
+        if not all(isinstance(size, (int, tuple)) for size in spec.shape):
+            raise ValueError(f"input {name!r} has a size without a range: {spec}")
+        specs[name] = (spec.shape, spec.dtype.name)
+    arrays = _arrays(specs)
+    if peer is not None:
+        return peer.open(request, arrays, model), None
+    return lambda: model(**arrays), model
 
 
 def _measure(call: Any, request: dict[str, Any]) -> list[float]:
@@ -110,57 +155,32 @@ def _arrays(inputs: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _compiled(request: dict[str, Any]) -> tuple[Any, Any]:
+def _compiled(request: dict[str, Any]) -> Any:
     import harness
 
     options = dict(request["options"])
     if (Path(request["model"]) / "manifest.json").is_file():
-        model = harness.load(request["model"], request["engine"], request["precision"], **options)
-    else:
-        model = harness.compile(
-            request["model"], request["params"],
-            {name: harness.Input(_shape(shape), dtype) for name, (shape, dtype) in request["inputs"].items()},
-            request["engine"] or "auto", request["precision"] or "fp32", **options,
-        )  # fmt: skip
-    specs: dict[str, Any] = {}
-    for name, spec in model.inputs.items():
-        if not all(isinstance(size, (int, tuple)) for size in spec.shape):
-            raise ValueError(f"input {name!r} has a size without a range: {spec}")
-        specs[name] = (spec.shape, spec.dtype.name)
-    arrays = _arrays(specs)
-    return lambda: model(**arrays), model
+        return harness.load(request["model"], request["engine"], request["precision"], **options)
+    precision = request["precision"] or "fp32"
+    if precision in ("int8", "fp8") and "calibration_table" not in options:
+        # the ranges decide the numbers, not the time: one random sample will do
+        options["calibration"] = [_arrays(request["inputs"])]
+    return harness.compile(
+        request["model"], request["params"],
+        {name: harness.Input(_shape(shape), dtype) for name, (shape, dtype) in request["inputs"].items()},
+        request["engine"] or "auto", precision, **options,
+    )  # fmt: skip
 
 
 def _shape(shape: Any) -> tuple[Any, ...]:
     return tuple(tuple(size) if isinstance(size, list) else size for size in shape)
 
 
-def _mxnet(request: dict[str, Any]) -> tuple[Any, None]:
-    """MXNet's own executor on the same files: what the ratios of the suites are over."""
-    from harness.frontend.compat import mxnet
-
-    mx = mxnet()
-    prefix = request["model"].removesuffix("-symbol.json")
-    symbol = mx.sym.load(f"{prefix}-symbol.json")
-    files = sorted(Path(prefix).parent.glob(f"{Path(prefix).name}-????.params"))
-    saved = mx.nd.load(str(request["params"] or files[-1]))
-    given = {name: mx.nd.array(array, dtype=array.dtype) for name, array in _arrays(request["inputs"]).items()}
-    arguments = {name.partition(":")[2]: array for name, array in saved.items()}
-    names, states = set(symbol.list_arguments()), set(symbol.list_auxiliary_states())
-    bound = symbol.bind(
-        mx.cpu(),
-        {name: array for name, array in {**arguments, **given}.items() if name in names},
-        aux_states={name: array for name, array in arguments.items() if name in states},
-        grad_req="null",
-    )
-    return lambda: [array.asnumpy() for array in bound.forward(is_train=False, **given)], None
-
-
 def _phases(clocks: Any, model: Any, request: dict[str, Any]) -> dict[str, Any]:
     """Enqueue, transfers and compute of a model that is one TensorRT part."""
     program = getattr(model, "_program", None)
     steps: Any = getattr(program, "steps", ())
-    if len(steps) != 1 or not hasattr(steps[0].session, "cuda"):
+    if request["seconds"] == 0 or len(steps) != 1 or not hasattr(steps[0].session, "cuda"):
         return {}
     session = steps[0].session
     arrays = _arrays({name: (spec.shape, spec.dtype.name) for name, spec in model.inputs.items()})

@@ -93,7 +93,7 @@ def test_each_verdict(before: list[float], after: list[float], wanted: Verdict) 
 
 
 def test_the_order_of_runs_meets_drift_on_both_sides() -> None:
-    order = list(verdict.abba(6))
+    order = list(verdict.in_turns("AB", 6))
     assert order[:4] == ["A", "B", "B", "A"]
     places = [[n for n, side in enumerate(order) if side == wanted] for wanted in "AB"]
     assert sum(places[0]) == sum(places[1])

@@ -23,13 +23,20 @@ def _flag(text: str | None, default: bool) -> bool:
 Step = tuple[int, str, tuple[int, ...], dict[str, str]]  # node, operator, inputs, attributes
 
 
-class Twin(torch.nn.Module):
+def unsupported(graph: Graph) -> str:
+    """Why a graph has no twin: operators that the twin does not have; "" if it has them all."""
+    operators = {node.operator for node in graph.nodes if not node.is_variable}
+    missing = sorted(name for name in operators if not hasattr(Twin, f"_{name}"))
+    return f"it has no {', '.join(missing)}" if missing else ""
+
+
+class Twin(torch.nn.Module):  # type: ignore[misc]  # torch has no annotations where it is not installed
     """Runs the operators of Gluon's zoo, and of SSD before its suppression, as PyTorch's own functions.
 
     A parameter is a buffer of the module. The answer is a tensor, or a tuple where the graph has several outputs.
     """
 
-    def __init__(self, graph: Graph, params: dict[str, np.ndarray], fold: bool = False) -> None:
+    def __init__(self, graph: Graph, params: dict[str, np.ndarray[Any, Any]], fold: bool = False) -> None:
         """With ``fold``, a BatchNorm behind a convolution goes into its weights."""
         super().__init__()
         self.plan: list[Step] = []
