@@ -163,15 +163,18 @@ def _prepare() -> Any:
     return mxnet()
 
 
-def build(name: str, draw: Draw) -> tuple[Any, dict[str, Array], Array]:
+def build(name: str, draw: Draw, sizes: Sizes | None = None) -> tuple[Any, dict[str, Array], Array]:
     """The network's symbol, its parameters as ``draw`` makes them, and a random but fixed input.
+
+    Args:
+        sizes: the inputs to try and the network's options with each; None takes the family's.
 
     Raises:
         NotTraceable: GluonCV cannot make a symbol of it, or no input fits.
     """
     mx = _prepare()
     reason = "no size is known for it"
-    for shape, options in family_of(name)[1]:
+    for shape, options in sizes or family_of(name)[1]:
         mx.random.seed(7)
         np.random.seed(7)
         try:
