@@ -130,18 +130,25 @@ def headroom_chart(values: Sequence[float]) -> str:
 
 
 def history_chart(history: History) -> str:
-    """Latency over sessions, the latest baseline's band, and the change points."""
+    """Latency over sessions, the latest baseline's band, the change points, and beside it the throughput."""
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7, 1.8), layout="constrained")
-        axes = figure.add_subplot()
+        figure = Figure(figsize=(7.2, 1.8), layout="constrained")
+        both = bool(history.throughput)
+        panels: Any = figure.subplots(1, 2 if both else 1, width_ratios=(3, 2) if both else None, squeeze=False)[0]
+        latency = panels[0]
         values = [value * 1e3 for _, _, value in history.points]
-        axes.axhspan(*(bound * 1e3 for bound in history.band), color=_BLUE, alpha=0.12, linewidth=0)
-        axes.plot(values, color=_BLUE, marker="o", markersize=2.5, linewidth=1)
+        latency.axhspan(*(bound * 1e3 for bound in history.band), color=_BLUE, alpha=0.12, linewidth=0)
+        latency.plot(values, color=_BLUE, marker="o", markersize=2.5, linewidth=1)
         for change in history.changes:
-            axes.axvline(change.index - 0.5, color=_RED if change.change > 0 else "#2f7d5b", linewidth=1)
-        axes.set_ylim(bottom=0)
-        axes.set_ylabel("ms")
-        axes.set_xlabel("stored sessions, oldest first")
+            latency.axvline(change.index - 0.5, color=_RED if change.change > 0 else "#2f7d5b", linewidth=1)
+        latency.set_title("latency, ms", loc="left", fontsize=9)
+        if both:
+            panels[1].plot(history.throughput, color=_GREY, marker="o", markersize=2.5, linewidth=1)
+            panels[1].set_title("items per second", loc="left", fontsize=9)
+        for axes, most in zip(panels, (max([*values, history.band[1] * 1e3]), max(history.throughput, default=1))):
+            axes.set_ylim(0, most * 1.15)
+            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        latency.set_xlabel("stored sessions, oldest first")
         return _svg(figure)
 
 

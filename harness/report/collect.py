@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ from typing import Any
 from ..benchmark import baseline, machine
 from ..benchmark.changepoints import ChangePoint, change_points
 from ..errors import OptionError
+from .stored import Bar, Document, documents
 
 # the worst outcome of a cell's tests is the cell's
-_WORST = ("failed", "xfailed", "skipped", "passed")
-_SHOWN = {"failed": "fail", "xfailed": "xfail", "skipped": "not run", "passed": "pass"}
+_WORST = ("failed", "wrong", "not built", "xfailed", "refused", "skipped", "passed", "right")
+_SHOWN = {"failed": "fail", "xfailed": "xfail", "skipped": "not run", "passed": "pass", "right": "pass"}
+GOOD = frozenset({"pass", "right", "agrees", "ok"})
+BAD = frozenset({"fail", "wrong", "differs", "error", "not built", "failed", "crashed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,8 @@ class Cell:
 
     @property
     def command(self) -> str:
-        return f'pytest "{self.example}"'
+        """What repeats the case; nothing where the stored result does not say."""
+        return f'pytest "{self.example}"' if "::" in self.example else self.example
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +51,18 @@ class OperatorRow:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A benchmark over the stored sessions, with the latest baseline's band (its runs' range) and change points."""
+    """A benchmark over the stored sessions, with the latest baseline's band (its runs' range) and change points.
+
+    Attributes:
+        points: (time, commit, seconds), oldest first.
+        throughput: items per second of the same sessions; empty where they do not have it.
+    """
 
     name: str
     points: Sequence[tuple[str, str, float]]
     band: tuple[float, float]
     changes: Sequence[ChangePoint]
+    throughput: Sequence[float] = ()
 
 
 @dataclass(slots=True)
@@ -66,8 +76,9 @@ class Content:
     columns: list[str] = field(default_factory=list)
     networks: list[dict[str, Any]] = field(default_factory=list)
     gpu_networks: list[dict[str, Any]] = field(default_factory=list)
-    speed: dict[str, Any] = field(default_factory=dict)
+    documents: list[Document] = field(default_factory=list)
     history: list[History] = field(default_factory=list)
+    nights: list[tuple[str, Counter[str]]] = field(default_factory=list)
     headrooms: list[float] = field(default_factory=list)
     limitations: list[tuple[str, list[list[str]]]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -77,18 +88,39 @@ class Content:
         return Counter(one["outcome"] for one in self.tests)
 
     @property
+    def bars(self) -> list[Bar]:
+        return [bar for document in self.documents for bar in document.bars]
+
+    @property
+    def speed(self) -> Mapping[str, Any]:
+        """The stored ratios against MXNet; empty if there are none."""
+        found = (d.content for d in self.documents if d.name == "speed")
+        return next((content for content in found if isinstance(content, Mapping)), {})
+
+    @property
     def verdict(self) -> str:
         """In a sentence: what is wrong, or what is known to be right."""
-        wrong = [f"failing tests: {count}" for count in [self.outcomes["failed"]] if count]
-        statuses = Counter(str(row.get("status")) for row in self.networks)
-        wrong += [f"networks {status}: {count}" for status, count in statuses.items() if status != "right"]
-        cells = Counter(str(cell.get("status")) for row in self.gpu_networks for cell in row.get("cells", {}).values())
-        wrong += [f"networks on a GPU {status}: {count}" for status, count in cells.items() if status != "ok"]
+        cells = [cell for row in self.operators for cell in row.cells.values() if not cell.tests]
+        on_gpu = [str(cell.get("status")) for row in self.gpu_networks for cell in row.get("cells", {}).values()]
+        slower = sum(counts["SLOWER"] for _, counts in self.nights)
+        wrong = [
+            *_counted("failing tests", ["failed"] * self.outcomes["failed"]),
+            *_counted("networks", [str(row.get("status")) for row in self.networks]),
+            *_counted("networks on a GPU", on_gpu),
+            *_counted("operators on a GPU", [cell.state for cell in cells]),
+            *([f"bars missed: {missed}"] if (missed := sum(not bar.met for bar in self.bars)) else []),
+            *([f"benchmarks SLOWER: {slower}"] if slower else []),
+        ]
         if wrong:
             return "Not everything is right: " + ", ".join(wrong) + "."
-        if not (self.tests or self.networks or self.gpu_networks):
+        if not (self.tests or self.networks or self.gpu_networks or self.documents):
             return "Nothing is stored yet, so nothing is claimed."
         return "Everything that was run is right."
+
+
+def _counted(what: str, states: Sequence[str]) -> list[str]:
+    bad = Counter(state for state in states if state in BAD)
+    return [f"{what}: {count}" if state == "failed" else f"{what} {state}: {count}" for state, count in bad.items()]
 
 
 def collect(folder: Path, results: Path | None = None) -> Content:
@@ -101,17 +133,17 @@ def collect(folder: Path, results: Path | None = None) -> Content:
     content = Content(machine.record(), machine.commit(root) or "unknown")
     results = _results_file(folder, results)
     content.tests = _lines(results) if results else []
-    content.networks = _list(folder / "zoo.json")
-    content.gpu_networks = _gpu(folder)
-    content.speed = _mapping(folder / "speed-cpu.json")
+    content.documents = documents(folder)
+    content.networks = [row for name, row in _networks(content.documents) if "cells" not in row]
+    content.gpu_networks = [{**row, "source": name} for name, row in _networks(content.documents) if "cells" in row]
     content.limitations = _limitations(root / "docs" / "limitations.md")
-    content.operators, content.columns = operator_rows(content.tests)
-    content.history = _history(folder / "baselines")
+    content.operators, content.columns = operator_rows([*content.tests, *_stored_cells(content.documents)])
+    content.history, content.nights = _history(folder / "baselines")
     content.headrooms = _headrooms(content)
     absent = {
         "no test results: pytest --record-results reports/results.jsonl": not content.tests,
         "no networks: python scripts/run_zoo.py": not content.networks,
-        "no GPU results: python scripts/gpu_zoo.py --out reports/gpu": not content.gpu_networks,
+        "no networks on a GPU: python scripts/gpu_zoo.py --out reports/gpu": not content.gpu_networks,
         "no ratios: python scripts/bench_zoo.py": not content.speed,
         "no baselines: pytest suites/models --benchmark-save=NAME": not content.history,
     }
@@ -119,38 +151,37 @@ def collect(folder: Path, results: Path | None = None) -> Content:
     return content
 
 
+def _networks(found: Iterable[Document]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file, row) of each list of networks: rows with a status, or with cells by precision."""
+    for document in found:
+        content = document.content
+        rows = content.get("networks") if isinstance(content, Mapping) else content
+        for row in rows if isinstance(rows, list) else ():
+            if (
+                isinstance(row, dict)
+                and "network" in row
+                and ("status" in row or isinstance(row.get("cells"), Mapping))
+            ):
+                yield document.name, row
+
+
+def _stored_cells(found: Iterable[Document]) -> Iterator[dict[str, Any]]:
+    """The cells of GPU runs in the form of test results, without a test that repeats them here."""
+    for document in found:
+        for cell in document.cells:
+            engine = cell.get("engine") or document.content.get("engine") or "tensorrt"
+            yield {
+                "test": "", "outcome": str(cell["state"]), "seconds": 0.0, "stored": document.name,
+                "properties": {"operator": cell["operator"], "engine": engine, "precision": cell.get("precision")},
+                "reason": str(cell.get("words") or cell.get("refused") or ""),
+            }  # fmt: skip
+
+
 def _results_file(folder: Path, given: Path | None) -> Path | None:
     if given is not None and not given.is_file():
         raise OptionError(f"--results {given}: there is no such file; pytest --record-results {given} writes it")
     path = given or folder / "results.jsonl"
     return path if path.is_file() else None
-
-
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise OptionError(f"{path} cannot be read: {error}; remove it or make it again") from None
-
-
-def _list(path: Path) -> list[dict[str, Any]]:
-    found = _load(path)
-    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    found = _load(path)
-    return found if isinstance(found, dict) else {}
-
-
-def _gpu(folder: Path) -> list[dict[str, Any]]:
-    """The rows of all files that scripts/gpu_zoo.py left, each with the folder's name."""
-    rows = []
-    for path in sorted(folder.glob("gpu*/**/zoo*.json")):
-        rows += [{**row, "source": str(path.parent.relative_to(folder))} for row in _list(path) if "network" in row]
-    return rows
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -205,24 +236,35 @@ def _column_of(test: Mapping[str, Any]) -> str:
 
 def _cell(tests: Sequence[Mapping[str, Any]]) -> Cell:
     worst = min(tests, key=lambda one: _WORST.index(one["outcome"]) if one["outcome"] in _WORST else 0)
-    return Cell(_SHOWN.get(worst["outcome"], "fail"), len(tests), worst["test"], str(worst["reason"])[:300])
+    state = _SHOWN.get(worst["outcome"], worst["outcome"] if worst["outcome"] in _WORST else "fail")
+    ran = sum("stored" not in test for test in tests)
+    example = worst["test"] or f"reports/{worst['stored']}.json"
+    return Cell(state, ran, example, str(worst["reason"])[:300])
 
 
-def _history(root: Path) -> list[History]:
-    found = []
+def _history(root: Path) -> tuple[list[History], list[tuple[str, Counter[str]]]]:
+    """The series of each hardware, and the verdicts of its latest session on the one before."""
+    found, nights = [], []
     for folder in sorted(path for path in root.glob("*") if path.is_dir()):
         sessions = baseline.stored(folder)
+        if len(sessions) > 1:
+            rows = [row for row in baseline.compare(sessions[-2], sessions[-1]) if row.candidate.get("runs")]
+            nights.append((folder.name, Counter(row.decision.verdict.value for row in rows)))
         for name, points in baseline.series(sessions).items():
-            runs = next(
-                session.cells[name]["runs"] for session in reversed(sessions) if session.cells.get(name, {}).get("runs")
-            )
+            cells = [session.cells[name] for session in sessions if session.cells.get(name, {}).get("runs")]
             changes = change_points([value for _, _, value in points], [commit for _, commit, _ in points])
-            found.append(History(f"{folder.name}: {name.rpartition('::')[2]}", points, (min(runs), max(runs)), changes))
-    return found
+            throughput = [cell["throughput"] for cell in cells if cell.get("throughput")]
+            found.append(
+                History(
+                    f"{folder.name}: {name.rpartition('::')[2]}", points, (min(cells[-1]["runs"]), max(cells[-1]["runs"])),
+                    changes, throughput if len(throughput) == len(points) else (),
+                )
+            )  # fmt: skip
+    return sorted(found, key=lambda one: not one.changes), nights
 
 
 def _headrooms(content: Content) -> list[float]:
-    values = [row.get("headroom_before_sorting", row.get("headroom")) for row in content.networks]
+    values = [row.get("headroom") for row in content.networks]
     values += [test["properties"].get("headroom") for test in content.tests]
     values += [cell.get("headroom") for row in content.gpu_networks for cell in row.get("cells", {}).values()]
     return [float(value) for value in values if isinstance(value, (int, float)) and math.isfinite(value)]

@@ -9,13 +9,14 @@ import io
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from ..errors import EngineMissing, HarnessError, OptionError
-from .collect import Content, collect
+from .collect import BAD, GOOD, Content, OperatorRow, collect
 
 PAGE_LIMIT = 3_000_000  # bytes
 SUMMARY_LIMIT = 1_000_000  # CI services drop a summary above 1,024 kB as a whole
@@ -67,33 +68,88 @@ def render(content: Content) -> str:
     try:
         import jinja2
 
-        from .charts import headroom_chart, history_chart, speed_chart
+        from .charts import headroom_chart, history_chart, speed_picture
     except ImportError as error:
         raise EngineMissing(f"the report needs Jinja2 and matplotlib ({error}); pip install 'mxtrt[bench]'") from None
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     template = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(
         "page.html.j2"
     )
-    measured = [row for row in content.speed.get("measured", ()) if "ratio" in row]
-    where = content.speed.get("machine", {})
+    measured = [row for row in content.speed.get("measured", ()) if "mxnet" in row]
+    plain = [row for row in measured if (row["batch"], row["precision"]) == (1, "fp32")]
+    states = Counter(str(row.get("status")) for row in content.networks)
     text = template.render(
         content=content,
+        mood="bad" if content.verdict.startswith("Not") else "good" if content.verdict.startswith("Every") else "empty",
         lowered=[row for row in content.operators if row.lowered],
         refused=[row for row in content.operators if not row.lowered],
-        failures=[test for test in content.tests if test["outcome"] == "failed"][:200],
-        speed=speed_chart(measured, f"{where.get('cpu')}, {where.get('cores')} cores") if measured else "",
-        ratios=measured,
-        geometric=geometric_mean([row["ratio"] for row in measured]),
+        families=families(content),
+        wrong=wrong(content)[:200],
+        states=states,
+        counted={"right": _sum(states, GOOD), "wrong": _sum(states, BAD)},
+        speed=speed_picture(content.speed, card=False) if measured else "",
+        ratios=plain,
+        geometric=geometric_mean([row["mxnet"]["ratio"] for row in plain]),
         headroom=headroom_chart(content.headrooms) if content.headrooms else "",
         histories=[(one, history_chart(one)) for one in content.history[:_CHARTS]],
         flat=flat,
         short=short,
+        tone=tone,
     )
     if len(text.encode()) > PAGE_LIMIT:
         raise HarnessError(
             f"the report has {len(text.encode())} bytes, the limit is {PAGE_LIMIT}; pass fewer --results"
         )
     return text
+
+
+def tone(state: str) -> str:
+    """The class of a state's colour."""
+    return "good" if state in GOOD else "bad" if state in BAD else "other"
+
+
+def _sum(states: Counter[str], of: frozenset[str]) -> int:
+    return sum(count for state, count in states.items() if state in of)
+
+
+def wrong(content: Content) -> list[tuple[str, str]]:
+    """(what, why) of everything that makes the verdict what it is."""
+    found = [(f'pytest "{one["test"]}"', str(one["reason"])) for one in content.tests if one["outcome"] == "failed"]
+    found += [
+        (str(row["network"]), f"{row['status']}: {row.get('difference') or row.get('reason') or ''}")
+        for row in content.networks if row.get("status") in BAD
+    ]  # fmt: skip
+    found += [
+        (f"{row['network']} {precision} ({row['source']})", f"{cell.get('status')}: {cell.get('error', '')}")
+        for row in content.gpu_networks for precision, cell in row["cells"].items() if cell.get("status") in BAD
+    ]  # fmt: skip
+    found += [
+        (bar.what, f"the bar is missed ({one.name})") for one in content.documents for bar in one.bars if not bar.met
+    ]
+    found += [(name, f"{counts['SLOWER']} benchmarks SLOWER") for name, counts in content.nights if counts["SLOWER"]]
+    stored = [
+        (f"{row.name} on {column}", f"{cell.state}: {cell.reason}")
+        for row in content.operators for column, cell in row.cells.items() if not cell.tests and cell.state in BAD
+    ]  # fmt: skip
+    return found + stored
+
+
+def families(content: Content) -> list[dict[str, Any]]:
+    """The operators' matrix by family: (right, with cases) for each column."""
+    groups: dict[str, list[OperatorRow]] = {}
+    for row in content.operators:
+        groups.setdefault(row.family, []).append(row)
+    found = []
+    for name, rows in sorted(groups.items()):
+        if not any(row.lowered for row in rows):
+            continue
+        columns = {}
+        for column in content.columns:
+            states = [row.cells[column].state for row in rows if column in row.cells]
+            columns[column] = (sum(state not in BAD for state in states), len(states))
+        lowered = sum(row.lowered for row in rows)
+        found.append({"name": name or "others", "lowered": lowered, "all": len(rows), "columns": columns})
+    return found
 
 
 def geometric_mean(values: Sequence[float]) -> float | None:
@@ -145,6 +201,9 @@ def as_csv(content: Content) -> str:
                     cell.get("error", ""),
                 )
             )
+    for document in content.documents:
+        for bar in document.bars:
+            table.writerow(("bar", bar.what, document.name, "met" if bar.met else "missed", document.made_by))
     return file.getvalue()
 
 
@@ -185,6 +244,11 @@ def summary(content: Content) -> str:
     """The job summary, in Markdown, below the limit."""
     lines = [f"## {content.verdict}", "", f"Commit {content.commit}.", ""]
     lines += [f"- {count} {outcome}" for outcome, count in content.outcomes.most_common()]
+    lines += [f"- {sum(bar.met for bar in content.bars)} of {len(content.bars)} bars met"] if content.bars else []
+    lines += [
+        f"- {name}: {', '.join(f'{count} {state}' for state, count in counts.most_common())}"
+        for name, counts in content.nights
+    ]
     lines += [f"- {text}" for text in content.missing]
     failures = [test for test in content.tests if test["outcome"] == "failed"]
     if failures:

@@ -21,58 +21,36 @@ from harness.benchmark import baseline, changepoints, clocks, compare, machine, 
 from harness.benchmark.changepoints import best_cut, change_points
 from harness.benchmark.verdict import Verdict, decide, detection_power, runs_needed
 from harness.inputs import Input
+from suites.meta import nights
 
 ROOT = Path(__file__).parents[2]
 SMALL = ROOT / "suites" / "meta" / "data" / "small.mxtrt"
-NOISE = 0.025  # measured between runs of identical code
 NIGHTS = 1000
-Draw = Callable[[np.random.Generator, int], np.ndarray]
-
-
-def _normal(rng: np.random.Generator, count: int) -> np.ndarray:
-    return np.exp(rng.normal(0, NOISE, count))
-
-
-def _tailed(rng: np.random.Generator, count: int) -> np.ndarray:
-    """One run in ten is disturbed by a neighbour, and only ever slower; the same spread in all."""
-    disturbed = np.where(rng.random(count) < 0.1, rng.exponential(2 * NOISE, count), 0)
-    return np.exp(rng.normal(0, 0.6 * NOISE, count) + disturbed)
-
-
-def _stepped(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Two levels, as builds of an engine have that choose one of two tactics."""
-    return np.exp(rng.normal(0, 0.3 * NOISE, count) + rng.choice([-NOISE, NOISE], count))
-
-
-def _flagged(draw: Draw, slowdown: float, runs: int, nights: int) -> dict[Verdict, float]:
-    rng = np.random.default_rng(5)
-    found = [decide(draw(rng, runs), draw(rng, runs) * (1 + slowdown)).verdict for _ in range(nights)]
-    return {one: found.count(one) / nights for one in Verdict}
 
 
 # --- the verdict -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("draw", [_normal, _tailed, _stepped], ids=lambda draw: draw.__name__.strip("_"))
+@pytest.mark.parametrize("draw", nights.SHAPES.values(), ids=nights.SHAPES)
 @pytest.mark.parametrize("runs", [5, 10])
-def test_identical_code_is_not_flagged(draw: Draw, runs: int) -> None:
-    assert _flagged(draw, 0.0, runs, NIGHTS)[Verdict.SLOWER] < 0.01
+def test_identical_code_is_not_flagged(draw: nights.Draw, runs: int) -> None:
+    assert nights.verdicts(draw, 0.0, runs, NIGHTS)[Verdict.SLOWER] < 0.01
 
 
 def test_a_slowdown_of_five_percent_is_found_with_the_proposed_runs() -> None:
-    runs = runs_needed(NOISE, 0.05)
-    assert _flagged(_normal, 0.05, runs, NIGHTS // 2)[Verdict.SLOWER] > 0.99
-    assert _flagged(_normal, 0.0, runs, NIGHTS // 2)[Verdict.SLOWER] < 0.01
+    runs = runs_needed(nights.NOISE, 0.05)
+    assert nights.verdicts(nights.normal, 0.05, runs, NIGHTS // 2)[Verdict.SLOWER] > 0.99
+    assert nights.verdicts(nights.normal, 0.0, runs, NIGHTS // 2)[Verdict.SLOWER] < 0.01
 
 
 @pytest.mark.parametrize("effect, runs", [(0.03, 38), (0.05, 20)])
 def test_the_stated_power_is_the_real_one(effect: float, runs: int) -> None:
-    found = _flagged(_normal, effect, runs, 300)[Verdict.SLOWER]
-    assert abs(found - detection_power(NOISE, effect, runs)) < 0.12
+    found = nights.verdicts(nights.normal, effect, runs, 300)[Verdict.SLOWER]
+    assert abs(found - detection_power(nights.NOISE, effect, runs)) < 0.12
 
 
 def test_the_opposite_is_faster() -> None:
-    assert _flagged(_normal, -0.1, 20, 100)[Verdict.FASTER] > 0.95
+    assert nights.verdicts(nights.normal, -0.1, 20, 100)[Verdict.FASTER] > 0.95
 
 
 @pytest.mark.parametrize(
