@@ -126,7 +126,7 @@ def machine_moved(before: Mapping[str, Any], after: Mapping[str, Any], min_effec
     first, second = ([value for value in one.get("yardstick") or () if value] for one in (before, after))
     found = decide(first, second, min_effect)
     if found.verdict in (Verdict.SLOWER, Verdict.FASTER) or abs(found.ratio - 1) > 2 * min_effect:
-        return [f"the machine itself was {found.ratio:.2f}x as slow as then (a fixed matrix product)"]
+        return [f"the machine itself took {found.ratio:.2f}x the time of then (a fixed matrix product)"]
     return []
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import RenderableType
 
 from . import baseline, machine
 from .baseline import RECORD, Row, Stored
+from .table import comparison, console, speeds, verdict_lines
 from .verdict import MIN_RUNS
 
 _DEFAULT_STORAGE = "file://./.benchmarks"
@@ -41,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
     storage = getattr(config.option, "benchmark_storage", None)
     if storage == _DEFAULT_STORAGE and _is_controller(config):
         config.option.benchmark_storage = f"file://{baseline.home() / machine.hardware()}"
+    if getattr(config.option, "benchmark_quiet", True) is False and config.option.verbose < 1:
+        config.option.benchmark_quiet = True  # its table is 200 columns wide; ours is below, and -v brings it back
     config.pluginmanager.register(Comparison(config), "mxtrt-comparison")
     if config.option.record_results and _is_controller(config):
         config.pluginmanager.register(Recorder(config.option.record_results), "mxtrt-recorder")
@@ -57,6 +61,7 @@ class Comparison:
         self.config = config
         self.baseline: Stored | None = None
         self.rows: list[Row] = []
+        self.cells: dict[str, dict[str, Any]] = {}
         self.record = machine.record()
 
     @pytest.hookimpl(optionalhook=True)
@@ -74,9 +79,9 @@ class Comparison:
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         benchmarks = getattr(getattr(self.config, "_benchmarksession", None), "benchmarks", [])
-        cells = {one.fullname: one.extra_info for one in benchmarks if one and one.extra_info.get("runs")}
-        if self._wanted() and cells:
-            self._compare(cells)
+        self.cells = {one.fullname: one.extra_info for one in benchmarks if one and one.extra_info.get("runs")}
+        if self._wanted() and self.cells:
+            self._compare(self.cells)
         found = yield
         if session.exitstatus == pytest.ExitCode.OK and any(row.decision.exit_code for row in self.rows):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -93,12 +98,17 @@ class Comparison:
             self.record,
             cells,
         )
-        before = self.baseline or self._another()
+        before = self._on_disk(self.baseline) if self.baseline else self._another()
         if before is not None:
             self.baseline = before
             self.rows = [
                 row for row in baseline.compare(before, now, self.config.option.min_effect) if row.name in cells
             ]
+
+    def _on_disk(self, read: Stored) -> Stored:
+        """The session that pytest-benchmark read, with its file's name."""
+        folder = Path(str(self.config.option.benchmark_storage).removeprefix("file://"))
+        return next((one for one in baseline.stored(folder) if one.time == read.time), read)
 
     def _another(self) -> Stored | None:
         """A baseline of this hardware that another Python made; else one of other hardware, to say so."""
@@ -107,21 +117,25 @@ class Comparison:
         return found[-1] if found else None
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.cells and not self.rows:
+            self._say(terminalreporter, "speed", speeds(self.cells))
         if not self._wanted():
             return
-        terminalreporter.section("verdict")
         if self.baseline is None:
+            terminalreporter.section("verdict")
             where = str(self.config.option.benchmark_storage).removeprefix("file://")
             terminalreporter.write_line(f"there is no baseline in {where}: nothing is compared, and nothing fails.")
             terminalreporter.write_line("store this state as one:  pytest suites/models --benchmark-save=baseline")
             return
-        from .table import comparison, console, verdict_lines
+        self._say(terminalreporter, "verdict", comparison(str(self.baseline), self.rows))
+        terminalreporter.write_line(verdict_lines(self.rows, self.baseline.commit))
 
+    def _say(self, terminalreporter: pytest.TerminalReporter, title: str, what: RenderableType) -> None:
+        terminalreporter.section(title)
         screen = console()
         with screen.capture() as text:
-            screen.print(comparison(str(self.baseline), self.rows))
+            screen.print(what)
         terminalreporter.write_line(text.get().rstrip())
-        terminalreporter.write_line(verdict_lines(self.rows, self.baseline.commit))
 
 
 def _read_session(content: dict[str, Any]) -> Stored:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,8 @@ from rich.text import Text
 
 from ..explain import table
 from .baseline import Row
-from .verdict import Decision, Verdict
+from .sides import ENGINES
+from .verdict import Decision, Verdict, coefficient_of_variation
 
 STYLES = {
     Verdict.SLOWER: "bold red", Verdict.FASTER: "bold green", Verdict.SAME: "green", Verdict.AMBIGUOUS: "yellow",
@@ -103,52 +105,74 @@ def mebibytes(size: float) -> str:
 
 
 def comparison(baseline: str, rows: Sequence[Row]) -> Group:
-    """Verdicts, the worst first, and the reasons of those that are none."""
+    """The count of each verdict, the verdicts with the worst first, and the reasons of those that are none."""
     order = list(STYLES)
     ranked = sorted(rows, key=lambda one: (order.index(one.decision.verdict), -one.decision.ratio))
+    names = short_names([row.name for row in ranked])
     cells = []
-    for row in ranked:
+    for row, name in zip(ranked, names):
         decision = row.decision
         known = decision.ratio == decision.ratio
         cells.append([
-            Text(decision.verdict.value, STYLES[decision.verdict]), short_name(row.name), seconds(_figure(row.baseline)),
+            Text(decision.verdict.value, STYLES[decision.verdict]), name, seconds(_figure(row.baseline)),
             seconds(_figure(row.candidate)), f"{decision.ratio:.3f}" if known else "",
             f"{decision.low:.3f}-{decision.high:.3f}" if known else "",
         ])  # fmt: skip
     columns = ("verdict", "benchmark", "before", "now", "ratio", "98 % interval")
     found = right_aligned(table(f"Against {baseline}", columns, cells), 2)
-    return Group(found, *(Text(line) for line in _reasons(ranked)))
+    counts = Counter(row.decision.verdict for row in rows)
+    said = Text(", ").join(Text(f"{counts[one]} {one.value}", STYLES[one]) for one in order if counts[one])
+    return Group(
+        said if rows else Text("nothing to compare"), Text(), found, *(Text(line) for line in _reasons(ranked, names))
+    )
+
+
+def speeds(cells: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What a session measured, without anything to hold it against."""
+    rows = [
+        [
+            name, seconds(_figure(cell)), f"{coefficient_of_variation(cell['runs']):.1%}",
+            f"{cell['throughput']:.4g}" if cell.get("throughput") else "", mebibytes(cell.get("peak_rss") or 0),
+        ]
+        for name, cell in zip(short_names(list(cells)), cells.values())
+    ]  # fmt: skip
+    columns = ("benchmark", "median", "between runs", "items/s", "memory")
+    return right_aligned(table("Each the median of its runs", columns, rows), 1)
 
 
 def _figure(cell: Mapping[str, Any]) -> Any:
     return cell.get(cell.get("metric", "median"))
 
 
-def short_name(name: str) -> str:
-    """A benchmark's name without its file, and without the test's name where a parameter says it all."""
-    last = name.rpartition("::")[2] or name
-    return last.removeprefix("test_").replace("latency[", "", 1).removesuffix("]") if last.startswith("test_") else last
+def short_names(names: Sequence[str]) -> list[str]:
+    """Benchmarks' names without file and test, and without the engine where all have the same; they break at spaces."""
+    split = [_words(name) for name in names]
+    shared = {word for word in ENGINES if all(word in words for words in split)} if len(split) > 1 else set()
+    return [" ".join(word for word in words if word not in shared) for words in split]
 
 
-def _reasons(rows: Sequence[Row]) -> list[str]:
-    """Each reason once, with the benchmarks it is of."""
-    found: dict[str, list[str]] = {}
-    for row in rows:
+def _words(name: str) -> list[str]:
+    test, bracket, parameters = (name.rpartition("::")[2] or name).partition("[")
+    if not bracket:
+        return [test]
+    what = [] if test == "test_latency" else [test.removeprefix("test_").replace("_", " ") + ":"]
+    return [*what, *parameters.removesuffix("]").split("-")]
+
+
+def _reasons(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+    """Each kind of reason once, with the benchmarks it is of; figures in it are those of the first."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for row, name in zip(rows, names):
         for reason in row.decision.reasons:
-            found.setdefault(reason, []).append(short_name(row.name))
-    return [
-        f"{reason}: {', '.join(names) if len(names) < len(rows) else 'all of them'}" for reason, names in found.items()
-    ]
+            found.setdefault(re.sub(r"\d+(\.\d+)?", "", reason), (reason, []))[1].append(name)
+    return [f"{reason} - {'; '.join(of) if len(of) < len(rows) else 'all of them'}" for reason, of in found.values()]
 
 
 def verdict_lines(rows: Sequence[Row], commit: str) -> str:
-    """The count of each verdict, what the unusual ones mean, and what to do next."""
+    """What the unusual verdicts mean, and what to do next."""
     counts = Counter(row.decision.verdict for row in rows)
-    lines = [
-        ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in STYLES if counts[verdict]) or "nothing to compare"
-    ]
-    lines += [f"{verdict.value}: {text}" for verdict, text in _MEANING.items() if counts[verdict]]
+    lines = [f"{verdict.value}: {text}" for verdict, text in _MEANING.items() if counts[verdict]]
     doubtful = counts[Verdict.SLOWER] + counts[Verdict.AMBIGUOUS] + counts[Verdict.INCOMPARABLE]
-    if doubtful and commit and commit != "unknown":
-        lines.append(f"to decide with both sides run in turns: mxtrt bench MODEL,commit={commit[:12]} commit=HEAD")
+    if doubtful and commit not in ("", "unknown", "unversioned"):
+        lines.append(f"decide it in turns: mxtrt bench MODEL,commit={commit[:12]} commit=HEAD")
     return "\n".join(lines)

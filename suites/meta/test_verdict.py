@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -299,7 +300,10 @@ def test_pytest_compares_as_typed(session: Callable[..., subprocess.CompletedPro
     slower = session("--benchmark-compare", scale=1.2)
     assert slower.returncode == 1, slower.stdout + slower.stderr
     assert "1 SLOWER, 1 SAME" in slower.stdout
-    assert "1.200x" in slower.stdout
+    assert re.search(r"SLOWER +cell: b +10 ms +12 ms +1.200", slower.stdout), slower.stdout
+    assert "Against 0001_baseline.json" in slower.stdout
+    report = slower.stdout[slower.stdout.index("= verdict =") :]
+    assert max(map(len, report.splitlines())) <= 80
     elsewhere = session("--benchmark-compare", scale=1.2, storage="hardware2")
     assert elsewhere.returncode in (0, 1)
 
