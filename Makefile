@@ -50,7 +50,7 @@ results: demo
 	cp reports/demo/demo.json reports/demo.json
 	$(VENV)/bin/python scripts/fill_readme.py
 
-## make readme  fill the README's table from the stored results
+## make readme  fill README and docs/results.md from the stored results
 readme: $(STAMP)
 	$(VENV)/bin/python scripts/fill_readme.py
 

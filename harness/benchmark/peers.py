@@ -202,7 +202,7 @@ def _torch(request: Mapping[str, Any], arrays: Mapping[str, Any], _: Any, compil
         raise ExecutionError(f"the PyTorch twin: {reason}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(request["precision"], torch.float32)
-    module = Twin(graph, dict(params)).eval().to(device, kind)
+    module = Twin(graph, dict(params), fold=True).eval().to(device, kind)
     module = module.to(memory_format=torch.channels_last)
     if compiled:
         module = torch.compile(module, mode="max-autotune" if device == "cuda" else "default")
@@ -212,7 +212,8 @@ def _torch(request: Mapping[str, Any], arrays: Mapping[str, Any], _: Any, compil
         with torch.inference_mode():
             x = torch.from_numpy(array).to(device, kind)
             x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
-            return [module(x).float().cpu().numpy()]
+            found = module(x)
+            return [one.float().cpu().numpy() for one in (found if isinstance(found, tuple) else (found,))]
 
     return call
 
@@ -251,7 +252,7 @@ PEERS: Mapping[str, Peer] = {
     "mx2onnx": Peer(
         "MXNet's own ONNX exporter, mended, on ONNX Runtime", _mx2onnx, ("mxnet", "onnx"), prepare=export_by_mxnet
     ),
-    "torch": Peer("PyTorch with the same parameters", _torch, ("torch",), ("fp32", "fp16", "bf16")),
+    "torch": Peer("PyTorch with the same parameters, batch norms folded", _torch, ("torch",), ("fp32", "fp16", "bf16")),
     "torch.compile": Peer("the same, compiled by PyTorch", _torch_compile, ("torch",), ("fp32", "fp16", "bf16")),
     "bare": Peer("the compiled model's own session or plan, called directly", _bare, compiles=True),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ Step = tuple[int, str, tuple[int, ...], dict[str, str]]  # node, operator, input
 def unsupported(graph: Graph) -> str:
     """Why a graph has no twin: operators that the twin does not have; "" if it has them all."""
     operators = {node.operator for node in graph.nodes if not node.is_variable}
-    missing = sorted(name for name in operators if not hasattr(Twin, f"_{name}"))
+    missing = sorted(name for name in operators if not hasattr(Twin, f"_{name.lstrip('_')}"))
     return f"it has no {', '.join(missing)}" if missing else ""
 
 
@@ -57,7 +58,8 @@ class Twin(torch.nn.Module):  # type: ignore[misc]  # torch has no annotations w
     def _fold(self) -> None:
         operators = {index: operator for index, operator, _, _ in self.plan}
         readers = [source for _, _, inputs, _ in self.plan for source in inputs]
-        kept, replaced = [], {}
+        kept: list[Step] = []
+        replaced: dict[int, int] = {}
         for index, operator, sources, attributes in self.plan:
             inputs = tuple(replaced.get(source, source) for source in sources)
             conv = inputs[0] if inputs else -1
