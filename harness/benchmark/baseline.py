@@ -7,6 +7,7 @@ latency per process, is what verdicts rest on; ``machine_info["mxtrt"]`` is the 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,10 +48,15 @@ class Row:
     decision: Decision
 
 
-def home() -> Path:
-    """Where baselines lie: in the checkout, or below the working directory where there is none."""
+def reports() -> Path:
+    """Where results are stored: in the checkout, or below the working directory where there is none."""
     checkout = Path(__file__).resolve().parents[2]
-    return (checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()) / "reports" / "baselines"
+    return (checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()) / "reports"
+
+
+def home() -> Path:
+    """Where baselines lie: ``reports/baselines``, or where the variable MXTRT_BASELINES says."""
+    return Path(os.environ.get("MXTRT_BASELINES") or reports() / "baselines")
 
 
 def read(path: Path) -> Stored:
@@ -158,7 +164,7 @@ def save(root: Path, record: Mapping[str, Any], cells: Mapping[str, Mapping[str,
     path = folder / f"{max(numbers, default=0) + 1:04d}_{name}.json"
     content = {
         "machine_info": {RECORD: dict(record)},
-        "commit_info": {"id": machine.commit(root.parent) or "unknown"},
+        "commit_info": {"id": machine.commit(reports().parent) or "unknown"},
         "benchmarks": [
             {
                 "fullname": key,

@@ -94,7 +94,7 @@ class Comparison:
         now = Stored(
             None,
             datetime.now(timezone.utc).isoformat(),
-            machine.commit(baseline.home().parent) or "unknown",
+            machine.commit(baseline.reports().parent) or "unknown",
             self.record,
             cells,
         )

@@ -123,8 +123,15 @@ def _counted(what: str, states: Sequence[str]) -> list[str]:
     return [f"{what}: {count}" if state == "failed" else f"{what} {state}: {count}" for state, count in bad.items()]
 
 
-def collect(folder: Path, results: Path | None = None) -> Content:
+def collect(
+    folder: Path, results: Path | None = None, more: Sequence[Path] = (), baselines: Path | None = None
+) -> Content:
     """Read what is stored in a folder of reports.
+
+    Args:
+        results: of tests; None takes results.jsonl in the folder, if it is there.
+        more: other folders of results; their own reports in ``report/`` are left out.
+        baselines: None is the folder's own.
 
     Raises:
         OptionError: a file is damaged, or ``results`` is not there.
@@ -134,11 +141,13 @@ def collect(folder: Path, results: Path | None = None) -> Content:
     results = _results_file(folder, results)
     content.tests = _lines(results) if results else []
     content.documents = documents(folder)
+    for one in more:
+        content.documents += documents(one, ("report/", "baselines/", "speed/"), one.resolve().name)
     content.networks = [row for name, row in _networks(content.documents) if "cells" not in row]
     content.gpu_networks = [{**row, "source": name} for name, row in _networks(content.documents) if "cells" in row]
     content.limitations = _limitations(root / "docs" / "limitations.md")
     content.operators, content.columns = operator_rows([*content.tests, *_stored_cells(content.documents)])
-    content.history, content.nights = _history(folder / "baselines")
+    content.history, content.nights = _history(baselines or folder / "baselines")
     content.headrooms = _headrooms(content)
     absent = {
         "no test results: pytest --record-results reports/results.jsonl": not content.tests,

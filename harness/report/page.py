@@ -37,10 +37,14 @@ def main(arguments: Sequence[str]) -> int:
         "--reports", type=Path, default=None, help="folder of stored results (default: the checkout's reports)"
     )
     parser.add_argument("--results", type=Path, default=None, help="test results, from pytest --record-results")
+    parser.add_argument(
+        "--more", type=Path, action="append", default=[], help="another folder of results, a night's (may be repeated)"
+    )
     given = parser.parse_args(list(arguments))
-    from ..benchmark.baseline import home
+    from ..benchmark import baseline
 
-    content = collect(given.reports or home().parent, given.results)
+    baselines = given.reports / "baselines" if given.reports else baseline.home()
+    content = collect(given.reports or baseline.reports(), given.results, given.more, baselines)
     try:
         given.output.mkdir(parents=True, exist_ok=True)
         write(content, given.output)

@@ -70,14 +70,20 @@ def load(path: Path) -> Any:
         raise OptionError(f"{path} cannot be read: {error}; remove it or make it again") from None
 
 
-def documents(folder: Path, leave_out: Iterable[str] = ("index", "baselines", "nightly", "demo/")) -> list[Document]:
-    """Every JSON file below a folder but the report's own, baselines, and what is remade at each run."""
+def documents(
+    folder: Path, leave_out: Iterable[str] = ("index", "baselines", "nightly", "demo/"), under: str = ""
+) -> list[Document]:
+    """Every JSON file below a folder but the report's own, baselines, and what is remade at each run.
+
+    Args:
+        under: what their names begin with.
+    """
     skipped = tuple(leave_out)
     found = []
     for path in sorted(folder.rglob("*.json")):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if not name.startswith(skipped):
-            found.append(read(name, load(path), path.with_suffix(".svg")))
+            found.append(read(f"{under}/{name}" if under else name, load(path), path.with_suffix(".svg")))
     return found
 
 

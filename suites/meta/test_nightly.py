@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-STAGES = ["doctor", "operators", "gpu-operators", "networks", "gpu-networks", "speed", "harness", "report"]
+STAGES = ["doctor", "operators", "gpu-operators", "networks", "gpu-networks", "speed", "gpu-speed", "harness", "report"]
 NO_GPU = shutil.which("nvidia-smi") is None
 
 
@@ -108,3 +109,60 @@ def test_workflow_calls_what_is_there() -> None:
         assert option in options
     for name in re.findall(r"--build-arg (\w+)=", text):
         assert f"ARG {name}" in (ROOT / "ci" / "Dockerfile.gpu").read_text()
+
+
+def test_the_night_fits_into_the_workflow() -> None:
+    """The workflow's limit is above the sum of the stages', so that the report is still made."""
+    stages = _nightly("--list").stdout.splitlines()
+    text = (ROOT / ".github" / "workflows" / "nightly-gpu.yml").read_text()
+    limit = int(re.search(r"timeout-minutes: (\d+)", text)[1])  # type: ignore[index]
+    assert sum(int(re.search(r"(\d+) min", line)[1]) for line in stages) < limit  # type: ignore[index]
+
+
+def python_part(dockerfile: str, home: Path) -> list[str]:
+    """The Dockerfile's commands that make the Python environment, with another folder in place of /opt/mxtrt."""
+    joined = re.sub(r"\\\n\s*", "", dockerfile)
+    commands = [
+        line.removeprefix("RUN ")
+        for line in joined.splitlines()
+        if line.startswith("RUN ") and "/opt/mxtrt/bin" in line
+    ]
+    return [command.replace("/opt/mxtrt", str(home)) for command in commands]
+
+
+def test_the_python_part_is_found() -> None:
+    commands = python_part((ROOT / "ci" / "Dockerfile.gpu").read_text(), Path("/elsewhere"))
+    assert len(commands) == 2
+    assert commands[0].startswith("python3 -m venv --system-site-packages /elsewhere && ")
+    assert commands[1].endswith("--editable .")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("requirements", ["nomx", "dev"])
+def test_the_python_part_works_in_a_clean_environment(requirements: str, tmp_path: Path) -> None:
+    """What the Dockerfile installs, from the files that it copies, without Docker and without TensorRT: it needs a registry."""
+    source, home = tmp_path / "work", tmp_path / "venv"
+    source.mkdir()
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, files.split("\0")):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    python = tmp_path / "bin"
+    python.mkdir()
+    (python / "python3").symlink_to(Path(sys.base_prefix) / "bin" / Path(sys.executable).resolve().name)
+    keep = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    environment = {
+        **keep,
+        "PATH": f"{python}:{os.environ['PATH']}",
+        "REQUIREMENTS": requirements,
+        "TENSORRT_PACKAGE": "",
+    }
+    for command in python_part((ROOT / "ci" / "Dockerfile.gpu").read_text(), home):
+        done = subprocess.run(["sh", "-euc", command], cwd=source, env=environment, capture_output=True, text=True, timeout=1500, check=False)  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+    for arguments in (
+        ["-m", "harness.cli", "doctor"],
+        ["ci/nightly", "--quick", "--stage", "doctor", "--out", "night", "--lock", "lock"],
+    ):
+        done = subprocess.run([home / "bin" / "python", *arguments], cwd=source, env=environment, capture_output=True, text=True, timeout=300, check=False)  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
