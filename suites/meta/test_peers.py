@@ -172,3 +172,25 @@ def test_a_first_answer_is_later_than_its_process(tmp_path: Path) -> None:
     with first_answer.ways(sides.parse(str(SMALL), {})) as found:
         runs = first_answer.measure(found, 1)
     assert all(0 < one[0].setup < one[0].first_answer for one in runs.values())
+
+
+def test_bare_enqueues_the_same_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On the double of TensorRT (suites/meta/double): copies in and out of pinned memory, and the plan's own answer."""
+    pytest.importorskip("tensorrt_rtx_bindings", reason="the double parses with TensorRT-RTX")
+    from harness.engines import base
+    from harness.engines.tensorrt import library
+    from suites.meta.double import make_engine
+
+    engine = make_engine()
+    monkeypatch.setattr(library, "open_device", lambda ordinal: engine.cuda)
+    monkeypatch.setattr(library, "find", lambda name: engine.library)
+    base.get_engine.cache_clear()
+    inputs = dict(harness.load(SMALL).inputs)
+    model = harness.compile(str(SMALL.with_name("small")), inputs=inputs, engine="tensorrt", cache_dir=tmp_path)
+    rng = np.random.default_rng(2)
+    arrays = {name: rng.uniform(-1, 1, spec.shape).astype(spec.dtype) for name, spec in inputs.items()}
+    call = PEERS["bare"].open({}, arrays, model)
+    for ours, bare, again in zip(model(**arrays), call(), call()):
+        np.testing.assert_array_equal(bare, ours)
+        np.testing.assert_array_equal(again, ours)
+    base.get_engine.cache_clear()
