@@ -142,7 +142,7 @@ def collect(
     content.tests = _lines(results) if results else []
     content.documents = documents(folder)
     for one in more:
-        content.documents += documents(one, ("report/", "baselines/", "speed/"), one.resolve().name)
+        content.documents += documents(one, ("report/", "baselines/", "speed/", "gpu-speed/"), one.resolve().name)
     content.networks = [row for name, row in _networks(content.documents) if "cells" not in row]
     content.gpu_networks = [{**row, "source": name} for name, row in _networks(content.documents) if "cells" in row]
     content.limitations = _limitations(root / "docs" / "limitations.md")

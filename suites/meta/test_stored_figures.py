@@ -1,0 +1,173 @@
+"""The scripts that store figures: what they measure, when they go on and when they begin anew, and their picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+pytest.importorskip("matplotlib", reason="the picture needs matplotlib")
+pytest.importorskip("scipy", reason="verdicts need SciPy")
+
+from harness.benchmark import machine
+from harness.benchmark.verdict import Verdict
+from scripts import bench_verdict, bench_zoo, rows
+from suites.meta import full_report, nights
+
+ROOT = Path(__file__).parents[2]
+
+
+def options(**changes: Any) -> argparse.Namespace:
+    given = {
+        "engine": "onnxruntime",
+        "threads": 2,
+        "seconds": 8,
+        "against": [],
+        "quick": False,
+        "again": False,
+        "draw": False,
+    }
+    return argparse.Namespace(**{**given, **changes})
+
+
+def row(job: bench_zoo.Job) -> dict[str, Any]:
+    return {**full_report.speed(1)["measured"][0], "network": job.network, "batch": job.batch, "precision": job.precision, "seconds": 30.0}  # fmt: skip
+
+
+# --- the ratios ------------------------------------------------------------------------------------------------------
+
+
+def test_every_network_of_the_suite_is_measured_first() -> None:
+    jobs = bench_zoo.jobs(quick=False)
+    assert len(set(jobs)) == len(jobs)
+    plain = [job.network for job in jobs if (job.batch, job.precision) == (1, "fp32")]
+    assert [job.network for job in jobs[: len(plain)]] == plain
+    assert {job.precision for job in jobs} == {"fp32", "int8"}
+    assert {job.batch for job in jobs} == {1, 8, 32}
+
+
+@pytest.mark.mxnet
+def test_gluon_s_zoo_is_the_suite_s() -> None:
+    from suites.models.gluon_zoo import NAMES
+
+    assert set(bench_zoo.GLUON) == set(NAMES)
+
+
+def test_the_picture_has_every_network(tmp_path: Path) -> None:
+    jobs = bench_zoo.jobs(quick=False)
+    document = {**full_report.speed(0), "measured": [*map(row, jobs), {**row(jobs[0]), "error": "it broke"}]}
+    assert bench_zoo.write(tmp_path / "speed.json", document) == 0
+    picture = ElementTree.parse(tmp_path / "speed.svg").getroot()
+    words = "".join(picture.itertext())
+    for text in (*(job.network for job in jobs), "batch 32", "int8, MXNet in fp32", "ResNet v2"):
+        assert text in words
+    stored = json.loads((tmp_path / "speed.json").read_text())
+    assert len(stored["rows"]) == len(jobs)
+    assert {len(line) for line in stored["rows"]} == {len(stored["columns"])}
+
+
+def test_it_goes_on_at_the_same_commit_only(tmp_path: Path) -> None:
+    out = tmp_path / "speed.json"
+    begun = bench_zoo.stored(out, options())
+    assert begun["measured"] == []
+    done = {**begun, "measured": [row(bench_zoo.Job("vgg11"))]}
+    bench_zoo.write(out, done)
+    assert bench_zoo.stored(out, options())["measured"] == done["measured"]
+    assert bench_zoo.stored(out, options(seconds=1))["measured"] == []
+    assert bench_zoo.stored(out, options(again=True))["measured"] == []
+    for change in ({"commit": "another"}, {"machine": {**machine.record(), "cores": 999}}):
+        bench_zoo.write(out, {**done, **change})
+        assert bench_zoo.stored(out, options())["measured"] == []
+        assert bench_zoo.stored(out, options(draw=True))["measured"] == done["measured"]
+
+
+def test_the_time_left_is_what_it_took(tmp_path: Path) -> None:
+    out = tmp_path / "speed.json"
+    jobs = bench_zoo.jobs(quick=True)
+    assert bench_zoo.minutes(jobs, out) == math.ceil(len(jobs) * bench_zoo.A_JOB / 60)
+    bench_zoo.write(out, {**full_report.speed(0), "measured": [{**row(jobs[0]), "seconds": 600.0}]})
+    assert bench_zoo.minutes(jobs[:2], out) == 20
+
+
+def test_sides_take_turns() -> None:
+    order: list[str] = []
+    calls = {name: (lambda name=name: order.append(name)) for name in "AB"}
+    taken = bench_zoo.interleaved(calls, 0, 4)
+    assert {name: len(times) for name, times in taken.items()} == {"A": 4, "B": 4}
+    assert "".join(order) == "AB" + "AAABBB" + "BBBAAA" + "AAABBB" + "BBBAAA"
+
+
+@pytest.mark.slow
+@pytest.mark.mxnet
+def test_a_network_is_measured_and_stored(tmp_path: Path) -> None:
+    command = [sys.executable, "scripts/bench_zoo.py", "--only", "^mobilenet0.25 x1 fp32", "--seconds", "1", "--out", str(tmp_path / "s.json")]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (found,) = json.loads((tmp_path / "s.json").read_text())["measured"]
+    for name in bench_zoo.REFERENCES:
+        assert found[name]["low"] <= found[name]["ratio"] <= found[name]["high"]
+        assert found[name]["difference"] < 1e-3
+    assert found["memory"] > 2**26 < found["mxnet_memory"]
+
+
+# --- rows held to bars -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value, bar, at_least, met", [(1, 2, False, True), (3, 2, False, False), (3, 2, True, True), (1, 2, True, False)]
+)
+def test_a_bar_is_met_or_missed(value: float, bar: float, at_least: bool, met: bool) -> None:
+    found = rows.row("what", value, bar, "s", at_least, why=1)
+    assert found["met"] is met
+    assert rows.cells(found) == [
+        "what", f"{value} s", f"{'at least' if at_least else 'at most'} {bar} s", "yes" if met else "no"
+    ]  # fmt: skip
+    assert found["details"] == {"why": 1}
+
+
+def test_a_row_that_fails_is_a_missed_bar(tmp_path: Path) -> None:
+    found = rows.measured("scripts.bench_verdict", "no-such-row", 60)
+    assert not found["met"]
+    assert "no-such-row" in rows.cells(found)[1]
+
+
+def test_other_rows_are_kept(tmp_path: Path) -> None:
+    out = tmp_path / "verdict.json"
+    kept = rows.row("what was", 1, 2)
+    rows.store(out, "make it", {"identical": kept})
+    command = [sys.executable, "-m", "scripts.bench_verdict", "--row", "loop", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    results = json.loads(out.read_text())["results"]
+    assert set(results) == {"identical", "loop"}, done.stderr
+    assert results["identical"] == kept
+    assert done.returncode == (0 if results["loop"]["met"] else 1)
+
+
+def test_recorded_noise_has_its_shape_and_the_wanted_spread() -> None:
+    import numpy as np
+
+    draw = nights.recorded([[1.0, 1.0, 1.0, 1.0, 1.3], [2.0, 2.0, 2.0, 2.0, 2.6]])
+    drawn = np.log(draw(np.random.default_rng(0), 20_000))
+    assert abs(drawn.std() - nights.NOISE) < 0.002
+    assert len(np.unique(drawn.round(9))) == 2, "nothing but what was recorded"
+    found = nights.verdicts(draw, 0.1, 20, 50)
+    assert sum(found.values()) == pytest.approx(1)
+    assert found[Verdict.SLOWER] > 0.9
+
+
+def test_repetitions_begin_anew_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_verdict, "RECORD", tmp_path / "repetitions.json")
+    begun = bench_verdict._begun()
+    assert begun["repetitions"] == []
+    done = {**begun, "repetitions": [{"verdict": "SAME"}]}
+    bench_verdict.RECORD.write_text(json.dumps(done))
+    assert bench_verdict._begun() == json.loads(json.dumps(done))
+    bench_verdict.RECORD.write_text(json.dumps({**done, "commit": "another"}))
+    assert bench_verdict._begun()["repetitions"] == []
