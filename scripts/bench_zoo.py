@@ -194,8 +194,8 @@ def one(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     from harness.benchmark import sides
     from harness.errors import HarnessError
 
-    begin = time.monotonic()
-    row: dict[str, Any] = {"network": job.network, "batch": job.batch, "precision": job.precision}
+    begin, load = time.monotonic(), round(os.getloadavg()[0], 1)
+    row: dict[str, Any] = {"network": job.network, "batch": job.batch, "precision": job.precision, "load_before": load}
     with tempfile.TemporaryDirectory(prefix="mxtrt-zoo-") as folder:
         prefix = Path(folder) / "net"
         row.update(_in_own_process(job, prefix, options))
@@ -257,7 +257,9 @@ def main() -> int:
     if options.list:
         print("\n".join(f"{job}{'' if job in left else '  (stored)'}" for job in wanted))
         return 0
-    begin = time.monotonic()
+    begin, load = time.monotonic(), os.getloadavg()[0]
+    if load > 1:
+        print(f"the machine is busy (load {load:.1f}): threads that wait for each other lose more than they should")
     for number, job in enumerate(left):
         spent = time.monotonic() - begin
         if spent > options.minutes * 60:
