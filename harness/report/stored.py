@@ -1,7 +1,7 @@
 """Any result that is stored as JSON, as something to show: a table where it is one, else its figures by name.
 
 Nothing here knows a file. A document with ``columns`` and ``rows`` is a table; one whose ``results`` have ``met`` holds
-figures to bars; one whose ``cells`` name an operator and a state belongs to the operators' matrix; anything else is
+figures to bars; one of steps that each have a ``verdict`` is a job's state; one whose ``cells`` name an operator and a state belongs to the operators' matrix; anything else is
 walked through.
 """
 
@@ -95,6 +95,8 @@ def read(name: str, content: Any, picture: Path | None = None) -> Document:
     if not isinstance(content, Mapping):
         found.facts = list(_walk({"entries": content}))[:MOST_FACTS]
         return found
+    if content and all(isinstance(value, Mapping) and "verdict" in value for value in content.values()):
+        return _steps(found, content)
     found.made_by = _made_by(content)
     results = content.get("results")
     rows = list(results.values()) if isinstance(results, Mapping) else results if isinstance(results, list) else []
@@ -114,6 +116,15 @@ def read(name: str, content: Any, picture: Path | None = None) -> Document:
     else:
         rest = {key: value for key, value in content.items() if key not in _SPOKEN_OF}
         found.facts = list(_walk(rest))[:MOST_FACTS]
+    return found
+
+
+def _steps(found: Document, content: Mapping[str, Mapping[str, Any]]) -> Document:
+    """Steps by name, each with a verdict: those that ran are bars."""
+    found.columns = ["step", "verdict", "seconds", "why"]
+    found.rows = [[name, *(_text(step.get(key)) for key in found.columns[1:])] for name, step in content.items()]
+    ran = {name: step["verdict"] for name, step in content.items() if step["verdict"] in ("passed", "failed")}
+    found.bars = [Bar(f"{found.name}: {name}", verdict == "passed") for name, verdict in ran.items()]
     return found
 
 

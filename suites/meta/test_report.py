@@ -135,6 +135,8 @@ def test_any_document_is_shown() -> None:
     assert stored.read("x", {"results": [{"what": "w", "met": False}, 1]}).bars == [stored.Bar("w", False)]
     assert stored.read("x", {"a": {"b": [1, 2]}, "c": None}).facts == [("a b", "1, 2"), ("c", "")]
     assert stored.read("x", [{"state": "ok"}, {"state": "ok"}]).facts == [("entries", "2 entries: 2 ok")]
+    steps = {"doctor": {"verdict": "passed"}, "speed": {"verdict": "failed", "why": "w"}, "gpu": {"verdict": "skipped"}}
+    assert [bar.met for bar in stored.read("x", steps).bars] == [True, False]
     assert len(stored.read("x", {str(n): n for n in range(999)}).facts) == stored.MOST_FACTS
 
 
