@@ -217,11 +217,14 @@ def bipartite_matching(cx: Context, a: Attributes, data: Value) -> list[Value]:
     if a.is_ascend:
         scores = cx.op("Neg", scores)
     limit = min(rows, cols, a.topk + 1) if a.topk > 0 else min(rows, cols)
+    ends = np.cumsum([rows * cols, rows, cols]).tolist()
     markers = [_full_like(cx, cx.slice(scores, [0], [size], [1]), -1) for size in (rows, cols)]
+    start = cx.concat([scores, *markers], 1)
     threshold = _number(cx, sign * a.threshold, data)
     flag, step = TensorType(np.dtype(bool), ()), TensorType(np.dtype(np.int64), ())
 
-    def body(_index: Value, going: Value, left: Value, row_marks: Value, col_marks: Value) -> list[Value]:
+    def body(_index: Value, going: Value, state: Value) -> list[Value]:
+        left, row_marks, col_marks = (cx.slice(state, [b], [e], [1]) for b, e in zip([0, *ends], ends))
         best, place = _top(cx, left, 1)
         good = cx.op("Greater", best, threshold)
         row = cx.op("Div", place, cx.ints(cols))
@@ -233,14 +236,13 @@ def bipartite_matching(cx: Context, a: Attributes, data: Value) -> list[Value]:
         used = cx.op("Or", cx.unsqueeze(in_row, 2), cx.unsqueeze(in_col, 1))
         used = cx.reshape(used, (batch, rows * cols))
         left = cx.op("Where", used, _number(cx, -math.inf, data), left, type=left.type)
-        return [cx.op("Identity", going, type=flag), left, row_marks, col_marks]
+        return [cx.op("Identity", going, type=flag), cx.concat([left, row_marks, col_marks], 1)]
 
-    types = [scores.type, *(TensorType(data.dtype, (batch, size)) for size in (rows, cols))]
-    graph, _ = cx.subgraph("match", [step, flag, *types], body)
-    found = cx.ops(
-        "Loop", cx.const(limit, np.int64), cx.const(True), scores, *markers, outputs=3, types=types, body=graph
-    )  # fmt: skip
-    return [cx.reshape(found[1], data.shape[:-1]), cx.reshape(found[2], (*data.shape[:-2], cols))]
+    # One state, not three: TensorRT 10.6 gives wrong numbers where several depend on each other.
+    graph, _ = cx.subgraph("match", [step, flag, start.type], body)
+    found = cx.op("Loop", cx.const(limit, np.int64), cx.const(True), start, type=start.type, body=graph)
+    marks = [cx.slice(found, [b], [e], [1]) for b, e in zip(ends, ends[1:])]
+    return [cx.reshape(marks[0], data.shape[:-1]), cx.reshape(marks[1], (*data.shape[:-2], cols))]
 
 
 # --- suppression -----------------------------------------------------------------------------------------------------
