@@ -241,8 +241,9 @@ def bipartite_matching(cx: Context, a: Attributes, data: Value) -> list[Value]:
     # One state, not three: TensorRT 10.6 gives wrong numbers where several depend on each other.
     graph, _ = cx.subgraph("match", [step, flag, start.type], body)
     found = cx.op("Loop", cx.const(limit, np.int64), cx.const(True), start, type=start.type, body=graph)
-    marks = [cx.slice(found, [b], [e], [1]) for b, e in zip(ends, ends[1:])]
-    return [cx.reshape(marks[0], data.shape[:-1]), cx.reshape(marks[1], (*data.shape[:-2], cols))]
+    row_marks = cx.slice(found, [ends[0]], [ends[1]], [1])
+    col_marks = cx.slice(found, [ends[1]], [ends[2]], [1])
+    return [cx.reshape(row_marks, data.shape[:-1]), cx.reshape(col_marks, (*data.shape[:-2], cols))]
 
 
 # --- suppression -----------------------------------------------------------------------------------------------------
