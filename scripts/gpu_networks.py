@@ -1,4 +1,4 @@
-"""The networks of the GPU runs: made with fixed random weights, settled, and written as MXNet's own files."""
+"""The networks of scripts/gpu_speed.py: made with fixed random weights, settled, and written as MXNet's own files."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
     python -m scripts.gpu_speed --out reports/gpu [--cells resnet50_v1:1,128 vgg16:128] [--limit SECONDS]
 
-Plans are built and kernels tuned first, on each GPU by one process for each kind and one at a time for each kind, into
-caches; then every cell (network and batch) is measured alone on its GPU. All contenders have the same weights (the
+Plans are built first, at most two at a time on each GPU and every tactic timed eight times, into a cache; then every
+network is measured, alone on its GPU, one batch after the other. All contenders have the same weights (the
 PyTorch module is made from MXNet's own graph, its BatchNorms folded into its convolutions as ours are, in channels-last
 FP16) and their input on the GPU. A round is every contender once, in an order that turns each round; a turn is a block
 of calls between two CUDA events. The figure of a contender is the median of its blocks; ratios are of those.
@@ -20,14 +20,14 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scripts.gpu_networks import export
+from scripts.gpu_queue import Row, spread
 
 WORK = Path("/tmp/mxtrt-speed")
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(WORK / "inductor"))
@@ -39,7 +39,7 @@ CELLS: dict[str, tuple[int, ...]] = {
 }  # fmt: skip
 WITHOUT_TORCH = ("ssd",)  # PyTorch has no twin of MXNet's box_nms
 PRECISIONS = ("fp16", "int8")
-TORCH_MODES = ("max-autotune", "reduce-overhead")
+TORCH_MODES = ("reduce-overhead", "max-autotune")  # the second, which takes minutes to tune, for the least and most
 ROUNDS, TURN_SECONDS = 9, 0.06
 LAYERS = 20  # the slowest layers of a profile that are kept
 # What MXNet's users could have: NVIDIA's container 20.12, ResNet-50 in FP16 on one A100 80 GB (NGC's page), images/s.
@@ -47,7 +47,6 @@ MXNET_PUBLISHED = {
     "machine": "A100 80GB, MXNet 20.12, FP16, ResNet-50",
     "img_s": {1: 463, 8: 2522, 32: 2964, 128: 5530},
 }
-Row = dict[str, Any]
 
 
 # --- contenders ------------------------------------------------------------------------------------------------------
@@ -58,9 +57,9 @@ def compile_engine(name: str, batch: int, precision: str) -> tuple[Any, float]:
     import harness
 
     size = export(name, WORK / name)
-    options: Row = {}
+    options: Row = {"avg_timing_iterations": 8}
     if precision == "int8":
-        options = {"base_precision": "fp16", "calibration_table": str(ranges_table(name, size))}
+        options |= {"base_precision": "fp16", "calibration_table": str(ranges_table(name, size))}
     started = time.perf_counter()
     model = harness.compile(
         str(WORK / name / "net"), inputs={"data": (batch, 3, size, size)}, engine="tensorrt", precision=precision,
@@ -112,7 +111,7 @@ def compiled_twin(module: Any, x: Any, mode: str) -> Any:
     import torch
 
     torch._dynamo.reset()
-    fast = torch.compile(module, mode=mode)
+    fast = torch.compile(module, mode=mode, dynamic=False)
     with torch.inference_mode():
         for _ in range(3):
             fast(x)
@@ -182,6 +181,7 @@ class Cell:
         import torch
 
         self.name, self.batch = name, batch
+        self.at_an_end = batch in (min(CELLS[name]), max(CELLS[name]))
         self.size = export(name, WORK / name)
         self.stream = torch.cuda.Stream()
         self.found: dict[str, Contender] = {}
@@ -248,7 +248,7 @@ class Cell:
             return
         module = twin(self.name).half()
         x = self.x.half().to(memory_format=torch.channels_last)
-        for mode in TORCH_MODES:
+        for mode in TORCH_MODES if self.at_an_end else TORCH_MODES[:1]:
             fast = compiled_twin(module, x, mode)
             self.found[f"torch.compile {mode}"] = Contender(inference(self.stream, fast, x), self.stream)
         self.found["torch eager"] = Contender(inference(self.stream, module, x), self.stream)
@@ -347,38 +347,31 @@ def goals(cells: Sequence[Row]) -> list[Row]:
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
-def build(kind: str, name: str, batches: Iterable[int]) -> dict[str, float]:
-    """Fill the caches for one kind of contender; seconds per batch."""
-    seconds = {}
-    for batch in batches:
-        started = time.perf_counter()
-        if kind == "torch":
-            import torch
-
-            module = twin(name).half()
-            x = image(batch, export(name, WORK / name)).half().to(memory_format=torch.channels_last)
-            for mode in TORCH_MODES:
-                compiled_twin(module, x, mode)
-        else:
-            compile_engine(name, batch, kind)
-        seconds[str(batch)] = round(time.perf_counter() - started, 2)
-        print(json.dumps({"built": [kind, name, batch], "seconds": seconds[str(batch)]}), flush=True)
-    return seconds
-
-
-def measure_cell(name: str, batch: int) -> Row:
+def measure_network(name: str, batches: Sequence[int]) -> list[Row]:
+    """The cells of one network; one that fails says why."""
     import torch
 
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    results = []
+    for batch in batches:
+        try:
+            results.append(measure_cell(name, batch))
+        except Exception as error:  # noqa: BLE001 - the other cells are worth having
+            results.append({"network": name, "batch": batch, "error": f"{type(error).__name__}: {error}"[:1500]})
+        torch._dynamo.reset()
+        torch.cuda.empty_cache()
+    return results
+
+
+def measure_cell(name: str, batch: int) -> Row:
     cell = Cell(name, batch)
     for precision in PRECISIONS:
         cell.add_engine(precision)
     cell.add_torch()
     result = cell.measure()
-    if batch == max(CELLS.get(name, (batch,))) or batch == 1:
-        for precision in PRECISIONS:
-            cell.profile(precision)
+    for precision in PRECISIONS if cell.at_an_end else ():
+        cell.profile(precision)
     return {**result, **cell.notes, "clocks": smi("clocks.sm,clocks.mem,temperature.gpu,power.draw")}
 
 
@@ -399,83 +392,41 @@ def machine() -> Row:
     }  # fmt: skip
 
 
-def gpus() -> list[str]:
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
-    return [str(number) for number, _ in enumerate(listed.strip().splitlines())]
-
-
-def child(arguments: Sequence[str], gpu: str, limit: float) -> Row:
-    """One task in a process of its own on one GPU: what its last line says, or what went wrong."""
-    command = [sys.executable, "-m", "scripts.gpu_speed", *arguments]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpu}
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=max(limit, 1), env=environment, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"not done after {limit:.0f} s"}
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        return {"error": f"exit status {done.returncode}: {done.stderr.strip()[-1500:]}"}
-    found: Row = json.loads(lines[-1])
-    return found
-
-
-def spread(tasks: Sequence[Sequence[str]], slots: Sequence[str], end: float, take: Callable[..., None]) -> None:
-    """Run tasks in order, one at a time for each slot (a GPU's number, as often as it may be shared)."""
-    free: deque[str] = deque(slots)
-
-    def work(task: Sequence[str]) -> None:
-        gpu = free.popleft()
-        try:
-            left = end - time.monotonic()
-            take(task, gpu, child(task, gpu, left) if left > 5 else {"error": "no time was left"})
-        finally:
-            free.append(gpu)
-
-    with ThreadPoolExecutor(len(slots)) as pool:
-        list(pool.map(work, tasks))
-
-
 def run(cells: Mapping[str, Sequence[int]], out: Path, build_limit: float, limit: float) -> int:
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    devices = gpus()
     builds: list[Row] = []
     results: list[Row] = []
     failures: list[Row] = []
 
     def store() -> None:
+        done = sorted(results, key=lambda row: (list(cells).index(row["network"]), row["batch"]))
         document = {
             "command": "python -m scripts.gpu_speed", "machine": machine(), "published": MXNET_PUBLISHED,
-            "goals": goals(results), "cells": results, "failed": failures, "builds": builds,
+            "goals": goals(done), "cells": done, "failed": failures, "builds": builds,
         }  # fmt: skip
         (out / "speed.json").write_text(json.dumps(document, indent=1) + "\n")
 
-    def built(task: Sequence[str], gpu: str, found: Row) -> None:
-        builds.append({"kind": task[1], "network": task[2], **found})
+    def built(task: Sequence[str], found: Row) -> None:
+        builds.append({"kind": task[1], "network": task[2], "batch": int(task[3]), **found})
         print(json.dumps(builds[-1]), flush=True)
 
-    def measured(task: Sequence[str], gpu: str, found: Row) -> None:
-        if "error" in found:
-            failures.append({"network": task[1], "batch": int(task[2]), **found})
-            print(json.dumps(failures[-1]), flush=True)
-        else:
-            results.append(found)
-            print(json.dumps({"network": task[1], "batch": task[2], **found["ratios"]}), flush=True)
+    def measured(task: Sequence[str], found: Row) -> None:
+        rows = found.get("cells", [{"network": task[1], "batch": task[2], **found}])
+        for row in rows:
+            (failures if "error" in row else results).append(row)
+            print(json.dumps({k: row.get(k) for k in ("network", "batch", "ratios", "error") if k in row}), flush=True)
         store()
 
     for name in cells:
         export(name, WORK / name)
     tasks = [
-        ("--build", kind, name, ",".join(map(str, batches)))
-        for kind in ("torch", "int8", "fp16") for name, batches in cells.items()
-        if not (kind == "torch" and name in WITHOUT_TORCH)
+        ("--build", kind, name, str(batch))
+        for name, batches in cells.items() for kind in ("int8", "fp16") for batch in batches[::-1]
     ]  # fmt: skip
-    spread(tasks, devices * max(1, 4 // len(devices)), began + build_limit, built)
-    order = sorted(((name, b) for name, batches in cells.items() for b in batches), key=lambda c: -c[1])
-    spread([("--cell", name, str(b)) for name, b in order], devices, began + limit, measured)
-    store()
+    spread("scripts.gpu_speed", tasks, 2, began + build_limit, built)
+    networks = [("--network", name, ",".join(map(str, batches))) for name, batches in cells.items()]
+    spread("scripts.gpu_speed", networks, 1, began + limit, measured)
     return int(bool(failures))
 
 
@@ -494,15 +445,16 @@ def main() -> int:
     parser.add_argument("--cells", nargs="*", default=list(CELLS))
     parser.add_argument("--build-limit", type=float, default=1800, help="seconds for building")
     parser.add_argument("--limit", type=float, default=3600, help="seconds for all")
-    parser.add_argument("--build", nargs=3, metavar=("KIND", "NETWORK", "BATCHES"), help=argparse.SUPPRESS)
-    parser.add_argument("--cell", nargs=2, metavar=("NETWORK", "BATCH"), help=argparse.SUPPRESS)
+    parser.add_argument("--build", nargs=3, metavar=("KIND", "NETWORK", "BATCH"), help=argparse.SUPPRESS)
+    parser.add_argument("--network", nargs=2, metavar=("NETWORK", "BATCHES"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.build:
-        kind, name, batches = given.build
-        print(json.dumps({"seconds": build(kind, name, map(int, batches.split(",")))}))
+        kind, name, batch = given.build
+        print(json.dumps({"seconds": round(compile_engine(name, int(batch), kind)[1], 2)}))
         return 0
-    if given.cell:
-        print(json.dumps(measure_cell(given.cell[0], int(given.cell[1]))))
+    if given.network:
+        name, batches = given.network
+        print(json.dumps({"cells": measure_network(name, [int(batch) for batch in batches.split(",")])}))
         return 0
     return run(read_cells(given.cells), given.out, given.build_limit, given.limit)
 

@@ -152,7 +152,7 @@ def collect(
     absent = {
         "no test results: pytest --record-results reports/results.jsonl": not content.tests,
         "no networks: python scripts/run_zoo.py": not content.networks,
-        "no networks on a GPU: python scripts/gpu_zoo.py --out reports/gpu": not content.gpu_networks,
+        "no networks on a GPU: python -m scripts.gpu_zoo": not content.gpu_networks,
         "no ratios: python scripts/bench_zoo.py": not content.speed,
         "no baselines: pytest suites/models --benchmark-save=NAME": not content.history,
     }
