@@ -28,6 +28,10 @@ class Block:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
 
+    def start(self, size: int) -> Block:
+        """Its first bytes, up to ``size`` of them."""
+        return Block(self.address, np.dtype(np.uint8), (min(size, prod(self.shape) * self.dtype.itemsize),))
+
     def view(self) -> Array:
         """It as a NumPy array, without a copy; for memory of the host."""
         size = prod(self.shape) * self.dtype.itemsize

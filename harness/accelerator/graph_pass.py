@@ -16,6 +16,7 @@ from ..dims import Dim
 from ..engines.base import get_engine
 from ..engines.mxnet import graph_json
 from ..errors import ModelError
+from ..frontend.arity import output_name
 from ..frontend.compat import mxnet
 from ..frontend.symbol import parse_symbol
 from ..graph import MXNET_DTYPES, Entry, Graph, Node, TensorType
@@ -49,26 +50,31 @@ def rewrite(text: str, options: Options, device: str, arrays: Mapping[str, Array
         arrays: known arguments and auxiliary states by name, as views.
 
     Raises:
-        ModelError: the shapes are not known.
+        ModelError: the shapes of the variables are not known; or the graph is partitioned already, with other options.
     """
     graph = parse_symbol(text, "the symbol")
-    types = _types(graph)
+    known = {node.name: _types(node) for node in graph.nodes}
     graph = _stripped(graph)
     parameters = parameter_names(graph)
     values = {
-        node.name: Value(node.name, types[index][0], arrays.get(node.name) if node.name in parameters else None)
-        for index, node in enumerate(graph.nodes)
-        if node.is_variable and types[index]
+        node.name: Value(node.name, kinds[0], arrays.get(node.name) if node.name in parameters else None)
+        for node in graph.nodes
+        if node.is_variable and (kinds := known[node.name])
     }
-    known = {node.name: types[index] for index, node in enumerate(graph.nodes)}
     engine = get_engine(engine_for(options.engine, device))
     dims: dict[str, Dim] = {}
     lowered = lower(graph, values, lambda node, inputs: known.get(node.name), engine.refuse, dims)
+    for item in lowered.nodes.values():
+        if item.fragment is not None and known[item.node.name] is None:  # MXNet must know what a segment gives out
+            item.fragment, item.reason = None, "MXNet knows the shapes of its outputs only when it runs"
     graph = _without_identities(graph, lowered)
     parts = _parts(graph, lowered, options)
-    if not parts:
+    earlier = [node for node in graph.nodes if node.operator == OPERATOR]
+    if earlier:
+        _check_earlier(earlier, options, bool(parts))
+    elif not parts:
         _warn(lowered, options)
-    return json.dumps(_with_segments(graph, parts, parameters, options))
+    return json.dumps(_with_segments(graph, parts, parameters, options), ensure_ascii=False)  # MXNet reads no \u
 
 
 def _warn(lowered: LoweredGraph, options: Options) -> None:
@@ -79,6 +85,19 @@ def _warn(lowered: LoweredGraph, options: Options) -> None:
         "; ".join(reasons[:5]) + more if reasons else f"no part has min_segment_size={options.min_segment_size} nodes"
     )
     _log.warning("optimize_for: nothing was partitioned, MXNet runs the whole network: %s", cause)
+
+
+def _check_earlier(segments: Sequence[Node], options: Options, is_more: bool) -> None:
+    """A graph that holds segments: fine if they have these options; else say that they stay as they are."""
+    other = [node for node in segments if node.attributes.get("mxtrt_options") != _chosen(options)]
+    if not other:
+        return
+    found = f"{other[0].name!r} is a segment already, with the options {other[0].attributes.get('mxtrt_options')}"
+    if not is_more:
+        raise ModelError(
+            f"optimize_for: the graph is partitioned: {found}; partition the original network (in Gluon give clear=True)"
+        )
+    _log.warning("optimize_for: %s, and stays as it is; the rest is partitioned with %s", found, _chosen(options))
 
 
 def _without_identities(graph: Graph, lowered: LoweredGraph) -> Graph:
@@ -144,21 +163,21 @@ def parameter_names(graph: Graph) -> set[str]:
     }
 
 
-def _types(graph: Graph) -> list[tuple[TensorType, ...]]:
-    """The types of all outputs of each node, from MXNet's own inference."""
-    found = []
-    for node in graph.nodes:
-        shapes, dtypes = node.attributes.get(_SHAPE), node.attributes.get(_DTYPE)
-        if shapes is None or dtypes is None:
-            raise ModelError(
-                f"optimize_for: the shape of {node.name!r} is not known; give all arguments as args= and aux= "
-                f"(or call net.optimize_for with an example input)"
-            )
-        pairs = zip(json.loads(shapes), json.loads(dtypes))
-        found.append(
-            tuple(TensorType(MXNET_DTYPES[flag], tuple(shape)) for shape, flag in pairs if flag in MXNET_DTYPES)
+def _types(node: Node) -> tuple[TensorType, ...] | None:
+    """The types of all outputs, from MXNet's own inference; None if it cannot tell (a shape that depends on data)."""
+    shapes, dtypes = node.attributes.get(_SHAPE), node.attributes.get(_DTYPE)
+    unknown = shapes is None or dtypes is None or "None" in shapes or "-1" in shapes
+    if unknown and node.is_variable:
+        raise ModelError(
+            f"optimize_for: the shape of {node.name!r} is not known; give all arguments as args= and aux= "
+            f"(or call net.optimize_for with an example input)"
         )
-    return found
+    if shapes is None or dtypes is None or unknown:
+        return None
+    pairs = list(zip(json.loads(shapes), json.loads(dtypes)))
+    if any(flag not in MXNET_DTYPES for _, flag in pairs):
+        return None
+    return tuple(TensorType(MXNET_DTYPES[flag], tuple(shape)) for shape, flag in pairs)
 
 
 def _stripped(graph: Graph) -> Graph:
@@ -175,7 +194,8 @@ def _with_segments(graph: Graph, parts: Sequence[Part], parameters: set[str], op
     """The whole graph's JSON, each part replaced by one node."""
     writer = _Writer(graph)
     home = {index: part for part in parts for index in part.nodes if graph.nodes[index].inputs}
-    numbers = {id(part): number for number, part in enumerate(parts)}
+    earlier = sum(node.operator == OPERATOR for node in graph.nodes)
+    numbers = {id(part): number for number, part in enumerate(parts, earlier)}
     done: set[int] = set()
     stack = [entry.node for entry in reversed(graph.heads)]
     while stack:  # a node is written after everything it reads; a member of a part writes the whole part
@@ -243,15 +263,12 @@ class _Writer:
         ]
         sub, sources = _subgraph(self.graph, group, heads, self.wanted)
         document = graph_json(sub)
-        symbol = mxnet().sym.load_json(json.dumps(document))
+        symbol = mxnet().sym.load_json(json.dumps(document, ensure_ascii=False))
         order = symbol.list_inputs()
         inputs = [self.place(sources[name]) for name in order]
         states = set(symbol.list_auxiliary_states())
         roles = [_role(self.graph.nodes[sources[name].node], name in states, parameters) for name in order]
-        chosen = json.dumps({
-            "precision": options.precision, "calibration_iters": options.calibration_iters,
-            "engine": options.engine, "cache_dir": options.cache_dir, "engine_options": dict(options.engine_options),
-        })  # fmt: skip
+        chosen = _chosen(options)
         attributes = {
             "mxtrt_id": _digest(document, roles, chosen),
             "mxtrt_inputs": json.dumps(order),
@@ -259,12 +276,25 @@ class _Writer:
             "mxtrt_options": chosen,
         }
         here = len(self.items)
-        name = f"mxtrt_segment{number}"
         self.items.append(
-            {"op": OPERATOR, "name": name, "attrs": attributes, "inputs": inputs, "subgraphs": [document]}
+            {
+                "op": OPERATOR,
+                "name": self._name(number, heads),
+                "attrs": attributes,
+                "inputs": inputs,
+                "subgraphs": [document],
+            }
         )
         for position, head in enumerate(heads):
             self.places[head] = [here, position, 0]
+
+    def _name(self, number: int, heads: Sequence[Entry]) -> str:
+        """That of the node which gives the only output, if it has one: programs ask for outputs by ``node_output``."""
+        if len(heads) == 1:
+            node = self.graph.nodes[heads[0].node]
+            if output_name(node, heads[0].output) == f"{node.name}_output":
+                return node.name
+        return f"mxtrt_segment{number}"
 
     def _is_read_outside(self, entry: Entry, inside: set[int]) -> bool:
         return entry in self.graph.heads or bool(self.read_by.get(entry, set()) - inside)
@@ -280,6 +310,14 @@ class _Writer:
             "heads": heads,
             "attrs": attrs,
         }
+
+
+def _chosen(options: Options) -> str:
+    """The options that a segment keeps, as text."""
+    return json.dumps({
+        "precision": options.precision, "calibration_iters": options.calibration_iters,
+        "engine": options.engine, "cache_dir": options.cache_dir, "engine_options": dict(options.engine_options),
+    })  # fmt: skip
 
 
 def _role(source: Node, is_state: bool, parameters: set[str]) -> int:

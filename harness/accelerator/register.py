@@ -6,6 +6,7 @@ import atexit
 import ctypes
 import functools
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -22,11 +23,12 @@ from .options import read_options
 Array = npt.NDArray[Any]
 
 _log = logging.getLogger("mxtrt")
+_LONGEST = 16000  # bytes of a message; shim.c has room for 16384
 _INT, _PTR, _TEXT = ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p
 _CREATE = ctypes.CFUNCTYPE(ctypes.c_int64, _PTR, _PTR, _INT, _TEXT, _INT, _INT, _PTR)
 _DESTROY = ctypes.CFUNCTYPE(None, ctypes.c_int64)
 _FORWARD = ctypes.CFUNCTYPE(
-    _INT, ctypes.c_int64, _INT, _PTR, _INT, ctypes.c_uint64, ctypes.c_uint64, _PTR, _PTR, _PTR, _PTR, _PTR
+    _INT, ctypes.c_int64, _INT, _PTR, _INT, ctypes.c_uint64, ctypes.c_uint64, _PTR, _PTR, _PTR, _PTR, _PTR, _PTR
 )
 _PASS = ctypes.CFUNCTYPE(
     _INT, _TEXT, _PTR, _PTR, _INT, _PTR, _INT, _PTR, _PTR, _PTR, _PTR, _PTR, _PTR, _INT, _PTR, _PTR, _PTR, _PTR
@@ -48,8 +50,12 @@ _keep: list[Any] = []
 
 def _disconnect(shim: ctypes.CDLL) -> None:
     """Let pending work end before the interpreter does; what comes later gets an error from C."""
-    mxnet().nd.waitall()
-    shim.mxtrt_connect(None, None, None, None)
+    try:
+        mxnet().nd.waitall()
+    except mxnet().base.MXNetError as error:
+        _log.error("at exit: %s", error)
+    finally:
+        shim.mxtrt_connect(None, None, None, None)
 
 
 def _guarded(call: Callable[..., int]) -> Callable[..., int]:
@@ -62,10 +68,25 @@ def _guarded(call: Callable[..., int]) -> Callable[..., int]:
         except BaseException as error:  # noqa: BLE001 - nothing may be raised into C
             text = str(error) if type(error).__module__.startswith("harness") else f"{type(error).__name__}: {error}"
             _log.debug("mxtrt: %s", text, exc_info=True)
-            library.load().mxtrt_fail(ctypes.c_char_p(f"mxtrt: {text}".encode("utf-8", "replace")[:16000]))
+            message = f"mxtrt: {text}".encode("utf-8", "replace")[:_LONGEST].decode("utf-8", "ignore")
+            library.load().mxtrt_fail(ctypes.c_char_p(message.encode()))
             return 0
 
     return guarded
+
+
+_thread = threading.local()
+
+
+def _keep_thread() -> None:
+    """Keep Python's record of one of MXNet's threads from call to call: to make one takes longer than a small segment.
+
+    Each callback from C into Python begins and ends a thread state, unless there is one; this takes one more reference
+    of it (PEP 311). What is kept in a ``threading.local`` is gone together with the state.
+    """
+    if not hasattr(_thread, "is_kept"):
+        _thread.is_kept = True
+        ctypes.pythonapi.PyGILState_Ensure()
 
 
 @_guarded
@@ -82,11 +103,12 @@ def _destroy(number: int) -> None:
 @_guarded
 def _forward(
     number: int, is_forward: int, call: int, words: int, place: int, content: int,
-    in_shapes: int, in_dims: int, in_data: int, in_types: int, stream: int | None,
+    in_shapes: int, in_dims: int, in_data: int, in_types: int, in_versions: int, stream: int | None,
 ) -> int:  # fmt: skip
+    _keep_thread()
     if not is_forward:
         raise EngineError("a model partitioned for TensorRT has no backward pass; train the original network")
-    memory = segment.Memory(in_shapes, in_dims, in_data, in_types, stream or 0)
+    memory = segment.Memory(in_shapes, in_dims, in_data, in_types, in_versions, stream or 0)
     segment.forward(number, ctypes.string_at(call, 8 * words), (place, content), memory)
     return 1
 

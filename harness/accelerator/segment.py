@@ -1,9 +1,10 @@
 """Running segments inside MXNet: engines are built at the first call, when the weights are there, and kept.
 
 MXNet makes a state for each call unless ``static_alloc`` and ``static_shape`` are set, so engines belong to what the
-node computes (a digest that the graph pass wrote), the shapes, and the place of the weights; not to the state. A weight
-is known to be the same while its address and its version stay (MXNet counts writes), and a new state also compares
-samples of the bytes; both are hashed in C (shim.c), because 100 weights would take longer in Python than the call.
+node computes (a digest that the graph pass wrote), the shapes, and the bytes of the weights; not to the state. Whether
+the weights are those of an earlier call is seen by where they lie, MXNet's counts of writes, and samples of the bytes,
+hashed in C (shim.c), because 100 weights would take longer in Python than the call. Only when these are new are all bytes
+read: the engine may be there already, for weights that were moved or written without a change.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import os
 import struct
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +29,7 @@ from ..frontend.symbol import parse_symbol
 from ..graph import MXNET_DTYPES
 from ..inputs import Input
 from ..model import Model
-from . import binding
+from . import binding, library
 from .binding import Block
 from .graph_pass import engine_for
 
@@ -37,18 +38,22 @@ Weights = tuple[int, int]  # hashes: where they are, and what is in them
 Signature = tuple[tuple[Any, ...], ...]  # type and shape of each data input
 
 _KEPT = 8  # engines kept for one computation: for other shapes, or for networks of the same form with other weights
+_PLACES = 64  # places of weights remembered for one computation
 _BOUND = 8  # bindings kept for one engine
+_SAMPLE = 4096  # bytes of each weight on a GPU that are read to see whether it is the same
 _DATA, _WEIGHT, _STATE = 0, 1, 2  # as in shim.c
+_NO_WEIGHTS: Weights = (0, 0)  # no place has this hash
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What MXNet hands over with a call: C arrays of shapes, ranks, pointers and types, and its stream."""
+    """What MXNet hands over with a call: C arrays of shapes, ranks, pointers, types and versions, and its stream."""
 
     shapes: int
     ranks: int
     pointers: int
     types: int
+    versions: int
     stream: int
 
     def block(self, position: int) -> Block:
@@ -59,16 +64,34 @@ class Memory:
         address = ctypes.c_uint64.from_address(self.pointers + 8 * position).value
         return Block(address, MXNET_DTYPES[flag], struct.unpack(f"={rank}q", ctypes.string_at(start, 8 * rank)))
 
+    def version(self, position: int) -> int:
+        """How often MXNet has written an input."""
+        return ctypes.c_size_t.from_address(self.versions + ctypes.sizeof(ctypes.c_size_t) * position).value
+
 
 @dataclass(slots=True)
 class Built:
     """An engine for one set of shapes, and the weights it was built from (kept only while it calibrates)."""
 
     model: Model
-    content: int
     parameters: Mapping[str, Array] | None = None
     samples: list[Mapping[str, Array]] = field(default_factory=list)
     bound: dict[bytes, Callable[[], None]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What lay at one place of weights at the last call.
+
+    Attributes:
+        content: as shim.c hashes it; on a GPU, of the versions alone.
+        seen: on a GPU, of the states' versions and of samples of all bytes.
+        weights: a hash of all bytes of all weights and states.
+    """
+
+    content: int
+    seen: tuple[tuple[int, ...], int]
+    weights: int
 
 
 @dataclass(slots=True)
@@ -82,6 +105,7 @@ class Node:
     device: str
     device_id: int
     engines: dict[tuple[Signature, int], Built] = field(default_factory=dict)
+    places: dict[int, Place] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def positions(self, *roles: int) -> list[int]:
@@ -95,7 +119,7 @@ class State:
 
     node: Node
     call: bytes = b""
-    weights: Weights = (0, 0)
+    weights: Weights = _NO_WEIGHTS
     run: Callable[[], None] | None = None
 
 
@@ -106,14 +130,15 @@ _lock = threading.Lock()
 
 
 def _forget() -> None:
-    """In a forked child: the parent's engines have threads that are not there."""
-    global _lock
+    """In a forked child: the parent's engines have threads that are not there, and to free such an engine waits for them."""
+    global _lock, _nodes, _states
+    old_nodes, old_states = _nodes, _states
+    for old in (old_nodes, old_states):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(old))  # not even at the end of the interpreter
     _lock = threading.Lock()
-    for state in _states.values():
-        state.run, state.call = None, b""
-    for node in _nodes.values():
-        node.engines.clear()
-        node.lock = threading.Lock()
+    _nodes = {key: Node(n.text, n.names, n.roles, n.options, n.device, n.device_id) for key, n in old_nodes.items()}
+    keys = {id(node): key for key, node in old_nodes.items()}
+    _states = {number: State(_nodes[keys[id(state.node)]]) for number, state in old_states.items()}
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -122,11 +147,15 @@ os.register_at_fork(after_in_child=_forget)
 def clear() -> None:
     """Free all engines that no call is using; what still runs builds its own again."""
     with _lock:
+        used = {id(state.node) for state in list(_states.values())}
         for state in list(_states.values()):
             state.run, state.call = None, b""
-        for node in list(_nodes.values()):
+        for key, node in list(_nodes.items()):
             with node.lock:
                 node.engines.clear()
+                node.places.clear()
+            if id(node) not in used:
+                del _nodes[key]
 
 
 def create(attributes: Mapping[str, str], device: str, device_id: int, inputs: int) -> tuple[int, bytes]:
@@ -182,9 +211,11 @@ def forward(number: int, call: bytes, weights: Weights, memory: Memory) -> None:
         run()
         return
     node = state.node
+    first = state.weights == _NO_WEIGHTS
     blocks = _read_call(call)
     signature = tuple((block.dtype, block.shape) for block in blocks[: len(node.positions(_DATA))])
-    built = _current(node, signature, weights, memory)
+    built = _current(node, signature, weights, memory, first)
+    state.weights = weights
     if built.parameters is not None:
         _learn(node, built, _run_plain(built.model, blocks))
         return
@@ -196,7 +227,7 @@ def forward(number: int, call: bytes, weights: Weights, memory: Memory) -> None:
         if len(built.bound) >= _BOUND:
             built.bound.clear()
         built.bound[call] = run
-        state.run, state.call, state.weights = run, call, weights
+        state.run, state.call = run, call
 
 
 def _read_call(call: bytes) -> list[Block]:
@@ -235,37 +266,74 @@ def _run_plain(model: Model, blocks: Sequence[Block]) -> dict[str, Array]:
     return inputs
 
 
-def _current(node: Node, signature: Signature, weights: Weights, memory: Memory) -> Built:
-    """The engine for these shapes and weights, built anew if the weights are not those it was built from."""
-    place, content = weights
-    key = (signature, place)
+def _current(node: Node, signature: Signature, weights: Weights, memory: Memory, first: bool) -> Built:
+    """The engine for these shapes and weights; ``first`` is whether this is the state's first call."""
     with node.lock:
+        key = (signature, _identified(node, weights, memory, first))
         built = node.engines.pop(key, None)
-        if built is None or built.content != content:
-            built = _build(node, signature, content, memory)
+        if built is None:
+            built = _build(node, signature, memory)
             while len(node.engines) >= _KEPT:
                 node.engines.pop(next(iter(node.engines)))  # the one used longest ago
         node.engines[key] = built
         return built
 
 
-def _build(node: Node, signature: Signature, content: int, memory: Memory) -> Built:
+def _identified(node: Node, weights: Weights, memory: Memory, first: bool) -> int:
+    """A hash of all bytes of all weights, which are read only if their place is new or something there has changed."""
+    place, content = weights
+    known = node.places.pop(place, None)
+    seen = _seen_on_gpu(node, known, memory, first) if node.device == "gpu" else ((), 0)
+    same = known is not None and known.content == content and known.seen[1] == seen[1]
+    if known is not None and same:
+        found = Place(content, seen, known.weights)
+    else:
+        found = Place(content, seen, _hash_of(_weight(node, memory, i) for i in node.positions(_WEIGHT, _STATE)))
+        if known is not None and known.weights not in (found.weights, *(p.weights for p in node.places.values())):
+            for key in [key for key in node.engines if key[1] == known.weights]:
+                del node.engines[key]  # nobody has these weights any more
+        while len(node.places) >= _PLACES:
+            node.places.pop(next(iter(node.places)))
+    node.places[place] = found
+    return found.weights
+
+
+def _seen_on_gpu(node: Node, known: Place | None, memory: Memory, first: bool) -> tuple[tuple[int, ...], int]:
+    """The versions of the states, and a hash of samples of all bytes: what shim.c does for memory of the host.
+
+    Bytes are read, which waits for the stream, at the first call of a state, and where a state's version says that
+    somebody other than this network wrote it.
+    """
+    versions = tuple(memory.version(i) for i in node.positions(_STATE))
+    if known is not None and not first and versions == tuple(version + 1 for version in known.seen[0]):
+        return versions, known.seen[1]
+    blocks = [memory.block(i) for i in node.positions(_WEIGHT, _STATE)]
+    return versions, _hash_of(binding.read_gpu(block.start(_SAMPLE), memory.stream, node.device_id) for block in blocks)
+
+
+def _hash_of(arrays: Iterable[Array]) -> int:
+    hash_bytes = library.load().mxtrt_hash
+    found = 1
+    for array in arrays:
+        found = hash_bytes(ctypes.c_uint64(found), ctypes.c_void_p(array.ctypes.data), ctypes.c_uint64(array.nbytes))
+    return found
+
+
+def _build(node: Node, signature: Signature, memory: Memory) -> Built:
     """A new engine; one for int8 or fp8 starts in float32 and collects samples."""
     data = node.positions(_DATA)
     inputs = {node.names[i]: Input(shape, dtype) for i, (dtype, shape) in zip(data, signature)}
-    parameters = {node.names[i]: _weight(node, memory, i) for i in node.positions(_WEIGHT, _STATE)}
+    parameters = {node.names[i]: np.array(_weight(node, memory, i)) for i in node.positions(_WEIGHT, _STATE)}
     precision = node.options["precision"]
     if precision not in ("int8", "fp8"):
-        return Built(_compile(node, inputs, parameters, precision), content)
-    return Built(_compile(node, inputs, parameters, "fp32"), content, parameters)
+        return Built(_compile(node, inputs, parameters, precision))
+    return Built(_compile(node, inputs, parameters, "fp32"), parameters)
 
 
 def _weight(node: Node, memory: Memory, position: int) -> Array:
-    """A copy of a weight, on the host."""
+    """A weight; a copy if it lies on a GPU."""
     block = memory.block(position)
-    if node.device == "gpu":
-        return binding.read_gpu(block, memory.stream, node.device_id)
-    return np.array(block.view())
+    return binding.read_gpu(block, memory.stream, node.device_id) if node.device == "gpu" else block.view()
 
 
 def _compile(

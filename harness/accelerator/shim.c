@@ -14,7 +14,7 @@ typedef int64_t (*create_fn)(const char *const *keys, const char *const *values,
 typedef void (*destroy_fn)(int64_t state);
 typedef int (*forward_fn)(int64_t state, int is_forward, const int64_t *call, int words, uint64_t place,
                           uint64_t content, const int64_t **in_shapes, const int *in_dims, void **in_data,
-                          const int *in_types, void *stream);
+                          const int *in_types, const size_t *in_versions, void *stream);
 typedef int (*pass_fn)(const char *graph, const char *const *keys, const char *const *values, int options,
                        const char *const *arg_names, int args, void *const *arg_data, const int64_t *const *arg_shapes,
                        const int *arg_dims, const int *arg_types, const char *const *arg_devices,
@@ -35,13 +35,14 @@ struct state {
     void *vtable;
     char ignore_warn, created, padding[6];
     int64_t number;
-    uint64_t watched, samples; /* of the weights at the last call */
-    char roles[];              /* of each input */
+    uint64_t place, watched, samples, bytes; /* of the weights at the last call, see watch */
+    char *roles;                             /* of each input; behind `versions` */
+    size_t versions[];                       /* of each STATE at the last call */
 };
 
-enum { DATA, WEIGHT, STATE }; /* MXNet counts a write of a STATE (BatchNorm's mean) at each call, so its bytes count */
+enum { DATA, WEIGHT, STATE }; /* each call counts as a write of a STATE (BatchNorm's mean), though it writes none */
 
-#define MXTRT_ABI 2
+#define MXTRT_ABI 3
 int mxtrt_abi(void) { return MXTRT_ABI; }
 
 void mxtrt_connect(create_fn c, destroy_fn d, forward_fn f, pass_fn p) {
@@ -109,10 +110,11 @@ void _opRegGet(int index, const char **name, int *is_subgraph, const char ***for
 int _opCallCreateOpState(any_fn mark, const char *const *keys, const char *const *values, int count,
                          const char *device, int device_id, unsigned **shapes, int *dims, int inputs, const int *types,
                          void **made) {
-    struct state *fresh = calloc(1, sizeof *fresh + inputs);
+    struct state *fresh = calloc(1, sizeof *fresh + inputs * (sizeof *fresh->versions + 1));
     (void)mark, (void)shapes, (void)dims, (void)types;
     *made = NULL;
     if (!fresh) return 0;
+    fresh->roles = (char *)(fresh->versions + inputs);
     fresh->number = create ? create(keys, values, count, device, device_id, inputs, fresh->roles) : 0;
     if (!fresh->number) {
         free(fresh);
@@ -176,45 +178,72 @@ static size_t bytes_of(const int64_t *shape, int rank, int type) {
     return size;
 }
 
-/* Where the weights are, and what is in them: their versions; the bytes of STATEs; and, when a state is new or
- * something has changed, samples of all bytes, because another network's array may lie where one was. */
+uint64_t mxtrt_hash(uint64_t hash, const char *bytes, uint64_t size) { return mix_bytes(hash, bytes, size, 1); }
+
+/* Where the weights are, and what is in them, as two hashes.
+ *
+ * What is in them: the versions of WEIGHTs (MXNet counts writes) and the bytes of STATEs. Where a STATE's version is one
+ * more than at the last call, only that call counted, and the bytes are those of then. When the state is new or anything
+ * has changed, samples of all bytes count too, because another network's array may lie where one was. On a GPU bytes
+ * cannot be read here: segment.py does. */
 static void watch(struct state *self, const int64_t **shapes, const int *dims, void **data, const int *types,
                   const size_t *versions, int count, int on_cpu, uint64_t *place, uint64_t *content) {
-    uint64_t where = 0, what = 1, samples = 0;
+    uint64_t where = 1, what = 1;
+    int ours = 1;
     for (int i = 0; i < count; i++) {
         if (self->roles[i] == DATA) continue;
         where = mix(where, (uint64_t)(uintptr_t)data[i]);
-        if (self->roles[i] == WEIGHT || !on_cpu)
-            what = self->roles[i] == WEIGHT ? mix(what, versions[i]) : what;
-        else
-            what = mix_bytes(what, data[i], bytes_of(shapes[i], dims[i], types[i]), 1);
+        if (self->roles[i] == WEIGHT) what = mix(what, versions[i]);
+        else ours &= versions[i] == self->versions[i] + 1;
+        self->versions[i] = versions[i];
     }
-    if (on_cpu && self->watched != (where ^ what)) {
+    if (on_cpu && !(ours && where == self->place)) {
+        self->bytes = 1;
+        for (int i = 0; i < count; i++)
+            if (self->roles[i] == STATE)
+                self->bytes = mix_bytes(self->bytes, data[i], bytes_of(shapes[i], dims[i], types[i]), 1);
+    }
+    what = mix(what, self->bytes);
+    if (on_cpu && !(where == self->place && what == self->watched)) {
+        self->samples = 1;
         for (int i = 0; i < count; i++) {
             size_t size = bytes_of(shapes[i], dims[i], types[i]);
-            if (self->roles[i] == WEIGHT) samples = mix_bytes(samples, data[i], size, size / 4096 + 1);
+            if (self->roles[i] == WEIGHT) self->samples = mix_bytes(self->samples, data[i], size, size / 4096 + 1);
         }
-        self->samples = samples;
-        self->watched = where ^ what;
     }
-    *place = where;
+    self->place = *place = where;
+    self->watched = what;
     *content = mix(what, self->samples);
+}
+
+static int is_sparse(const int *storage, int count) {
+    for (int i = 0; storage && i < count; i++)
+        if (storage[i] != 0) return 1; /* 0 is MXNet's kDefaultStorage */
+    return 0;
 }
 
 int _opCallFStatefulCompute(int is_forward, void *made, const int64_t **in_shapes, int *in_dims, void **in_data,
                             int *in_types, size_t *in_versions, const char **in_device, int *in_device_id, int inputs,
                             const int64_t **out_shapes, int *out_dims, void **out_data, int *out_types,
                             size_t *out_versions, const char **out_device, int *out_device_id, int outputs,
-                            void *cpu_malloc, void *cpu_alloc, void *gpu_malloc, void *gpu_alloc, void *stream, ...) {
+                            void *cpu_malloc, void *cpu_alloc, void *gpu_malloc, void *gpu_alloc, void *stream,
+                            void *sparse_malloc, void *sparse_alloc, const int *in_storage, const int *out_storage,
+                            ...) {
     struct state *self = made;
+    forward_fn run = forward; /* the exit of the interpreter may take it away meanwhile */
     int on_cpu = !inputs || !in_device || !in_device[0] || strcmp(in_device[0], "gpu");
     uint64_t place = 0, content = 0;
     int64_t *call, *end;
     int done;
     (void)in_device_id, (void)out_versions, (void)out_device, (void)out_device_id;
-    (void)cpu_malloc, (void)cpu_alloc, (void)gpu_malloc, (void)gpu_alloc;
-    if (!forward) {
+    (void)cpu_malloc, (void)cpu_alloc, (void)gpu_malloc, (void)gpu_alloc, (void)sparse_malloc, (void)sparse_alloc;
+    if (!run) {
         mxtrt_fail("mxtrt: Python is shutting down");
+        return 0;
+    }
+    if (is_sparse(in_storage, inputs) || is_sparse(out_storage, outputs)) {
+        mxtrt_fail("mxtrt: an input or output of this segment is a sparse array; segments take and give dense ones: "
+                   "convert the network's inputs with x.tostype('default')");
         return 0;
     }
     call = malloc(sizeof *call * (words_for(self, in_dims, inputs) + words_for(NULL, out_dims, outputs) + 1));
@@ -222,8 +251,8 @@ int _opCallFStatefulCompute(int is_forward, void *made, const int64_t **in_shape
     end = describe(call, self, in_shapes, in_dims, in_data, in_types, inputs);
     end = describe(end, NULL, out_shapes, out_dims, out_data, out_types, outputs);
     if (is_forward) watch(self, in_shapes, in_dims, in_data, in_types, in_versions, inputs, on_cpu, &place, &content);
-    done = forward(self->number, is_forward, call, (int)(end - call), place, content, in_shapes, in_dims, in_data,
-                   in_types, stream);
+    done = run(self->number, is_forward, call, (int)(end - call), place, content, in_shapes, in_dims, in_data, in_types,
+               in_versions, stream);
     free(call);
     return done;
 }

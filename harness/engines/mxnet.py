@@ -48,7 +48,8 @@ def symbol_of(nodes: Sequence[tuple[Node, Sequence[str]]], heads: Sequence[tuple
         if node.subgraphs:
             item["subgraphs"] = [graph_json(graph) for graph in node.subgraphs]
         items.append(item)
-    text = json.dumps(_document(items, [[places[name], output, 0] for name, output in heads], np_shape))
+    document = _document(items, [[places[name], output, 0] for name, output in heads], np_shape)
+    text = json.dumps(document, ensure_ascii=False)  # MXNet reads no \u
     try:
         return mx.sym.load_json(text)
     except Exception as error:  # noqa: BLE001 - MXNetError, but its own base is RuntimeError in some builds

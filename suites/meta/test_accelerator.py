@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,9 @@ import numpy as np
 import pytest
 
 from harness.frontend import compat
+from suites.meta.accelerated import SEGMENT, STATIC, in_process
 
 pytestmark = pytest.mark.mxnet
-
-HOME = Path(__file__).parents[2]
-SEGMENT = "_mxtrt_segment"
-STATIC = {"static_alloc": True, "static_shape": True}
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +137,8 @@ io = np.load(folder + "/io.npz")
 net = mx.gluon.SymbolBlock.imports(folder + "/net-symbol.json", ["data"], folder + "/net-0000.params")
 np.testing.assert_allclose(net(mx.nd.array(io["x"])).asnumpy(), io["y"], rtol=1e-5, atol=1e-6)
 """
-    assert _python(code, str(tmp_path), "with").returncode == 0
-    without = _python(code, str(tmp_path), "without")
+    assert in_process(code, str(tmp_path), "with").returncode == 0
+    without = in_process(code, str(tmp_path), "without")
     assert without.returncode == 1 and SEGMENT in without.stderr  # MXNet names the operator; docs/drop-in.md the import
 
 
@@ -387,98 +382,3 @@ def test_engines_are_bounded(mx: Any) -> None:
     segment.clear()
     assert _engines() == 0
     assert net(_image(mx)).shape == (2, 3)
-
-
-# --- processes -------------------------------------------------------------------------------------------------------
-
-
-def _python(code: str, *arguments: str, timeout: int = 120) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-X", "faulthandler", "-c", code, *arguments]
-    return subprocess.run(command, cwd=HOME, capture_output=True, text=True, timeout=timeout, check=False)
-
-
-_START = """
-import os, sys, threading
-import numpy as np
-from harness.frontend.compat import mxnet
-mx = mxnet()
-import harness.accelerator
-net = mx.gluon.nn.HybridSequential()
-net.add(mx.gluon.nn.Dense(16, activation="relu"), mx.gluon.nn.BatchNorm(), mx.gluon.nn.Dense(4))
-net.initialize(mx.init.Xavier())
-images = [mx.nd.random.uniform(-1, 1, (2, 8)) for _ in range(8)]
-expected = [net(image).asnumpy() for image in images]
-net.optimize_for(images[0], backend="TensorRT", threads=1, **eval(sys.argv[1]))
-def right(k):
-    return np.allclose(net(images[k]).asnumpy(), expected[k], rtol=1e-4, atol=1e-6)
-assert right(0)
-"""
-
-_PROGRAMS = {
-    "threads": """
-wrong = []
-def work(k):
-    wrong.extend(k for _ in range(500) if not right(k))
-workers = [threading.Thread(target=work, args=(k,)) for k in range(8)]
-[w.start() for w in workers]; [w.join() for w in workers]
-assert not wrong, len(wrong)
-""",
-    "fork": """
-child = os.fork()
-if not child:
-    os._exit(0 if all(right(k) for k in range(8)) else 1)
-assert os.waitpid(child, 0)[1] == 0
-assert all(right(k) for k in range(8))
-""",
-    "exit with work pending": """
-for k in range(200):
-    net(images[k % 8])
-""",
-    "rebuilds": """
-import resource
-weight = list(net.collect_params().values())[0]
-def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * 4096
-for step in range(int(sys.argv[2])):
-    weight.set_data(weight.data() * 1)
-    assert right(step % 8), step
-    if step == int(sys.argv[2]) // 2:
-        before = resident()
-grown = resident() - before
-print(grown)
-assert grown < 16 << 20, grown
-""",
-}
-
-
-@pytest.mark.parametrize("flags", [{}, STATIC], ids=["dynamic", "static"])
-@pytest.mark.parametrize("name", list(_PROGRAMS))
-def test_process(mx: Any, name: str, flags: dict[str, bool]) -> None:
-    done = _python(_START + _PROGRAMS[name], repr(flags), "200")
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-# --- the library -----------------------------------------------------------------------------------------------------
-
-
-def test_without_a_compiler_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import harness
-    from harness.accelerator import library
-
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(harness.EngineMissing, match="apt-get install gcc"):
-        library.compile_shim(tmp_path / "shim.so")
-    monkeypatch.setenv("CC", str(tmp_path / "missing-cc"))
-    with pytest.raises(harness.EngineMissing, match="missing-cc"):
-        library.compile_shim(tmp_path / "shim.so")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_library_needs_neither_python_nor_cpp(tmp_path: Path) -> None:
-    from harness.accelerator import library
-
-    library.compile_shim(tmp_path / "shim.so")
-    data = (tmp_path / "shim.so").read_bytes()
-    assert len(data) < 64 << 10
-    assert not [word for word in (b"PyObject", b"Py_", b"libstdc++", b"GLIBCXX", b"libpython") if word in data]

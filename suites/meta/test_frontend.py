@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import harness
 from harness.errors import HarnessError, ModelError, OptionError, ParameterError
 from harness.frontend import compat
 from harness.frontend.mxnet import read_model
@@ -298,3 +299,15 @@ def test_objects_that_are_no_models() -> None:
         read_model(mx.gluon.nn.Sequential(), None, [])
     with pytest.raises(HarnessError):
         read_model(mx.nd.ones((1,)), None, [])
+
+
+@needs_mxnet
+def test_names_that_are_not_ascii_reach_mxnet() -> None:
+    """Its own JSON reader knows no escapes of Unicode."""
+    mx = compat.mxnet()
+    data = mx.sym.Variable("вход")
+    symbol = mx.sym.sample_uniform(mx.sym.relu(data, name="слой"), data, name="große 重み")
+    model = harness.compile(symbol, {}, inputs={"вход": (2, 3)}, engine="onnxruntime")
+    (found,) = model(вход=np.full((2, 3), 0.5, np.float32))
+    np.testing.assert_array_equal(found, np.full((2, 3), 0.5, np.float32))
+    assert [blocked.node for blocked in model.fallbacks] == ["große 重み"]
