@@ -9,7 +9,7 @@ import pytest
 from harness.frontend import compat
 
 # These compare with MXNet in every test. Elsewhere a test that needs it carries the marker ``mxnet``.
-_REFERENCE_SUITES = ("ops", "models", "meta/test_history.py")
+_REFERENCE_SUITES = ("ops", "models", "meta/test_history.py", "meta/test_accelerator_library.py")
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,10 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.utils import parse_wheel_filename
 
 import harness
 
 HOME = Path(harness.__file__).parent
+LIBRARY = "harness/accelerator/libmxtrt_shim.so"
 MODULES = sorted(path for path in HOME.rglob("*.py"))
 
 PUBLIC = {
@@ -115,17 +119,27 @@ def test_import_harness_is_quick() -> None:
 # --- what is installed -----------------------------------------------------------------------------------------------
 
 
-def test_the_wheel_is_whole(tmp_path: Path) -> None:
-    """Every file of the package is in it, tables and templates too, and the command."""
+@pytest.mark.parametrize("compiler", [True, False], ids=["compiler", "no compiler"])
+def test_the_wheel_is_whole(tmp_path: Path, compiler: bool) -> None:
+    """Every file of the package is in it, tables and templates too, and the command; the C library if one can be made."""
+    variables = {name: value for name, value in os.environ.items() if name not in ("CC", "MXTRT_PURE_WHEEL")}
+    if not compiler:
+        variables["PATH"] = str(tmp_path)
+    elif not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        pytest.skip("no C compiler here")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(command, cwd=HOME.parent, check=True, capture_output=True, timeout=120)
-    (path,) = tmp_path.glob("mxtrt-*-py3-none-any.whl")
+    subprocess.run(command, cwd=HOME.parent, check=True, capture_output=True, timeout=120, env=variables)
+    (path,) = tmp_path.glob("mxtrt-*.whl")
+    platforms = {tag.platform for tag in parse_wheel_filename(path.name)[3]}
+    assert platforms == {"any"} or compiler
+    assert all(name.startswith(("manylinux", "linux")) for name in platforms) or not compiler
     wheel = zipfile.ZipFile(path)
     inside = set(wheel.namelist())
+    assert (LIBRARY in inside) is compiler
     files = {
         p.relative_to(HOME.parent).as_posix() for p in HOME.rglob("*") if p.is_file() and "__pycache__" not in p.parts
     }
-    assert not {name for name in files if not Path(name).name.startswith(".")} - inside
+    assert not {name for name in files if not Path(name).name.startswith(".")} - inside - {LIBRARY}
     (points,) = (name for name in inside if name.endswith("entry_points.txt"))
     assert "mxtrt = harness.cli:main" in wheel.read(points).decode()
     assert {name.partition("/")[0] for name in inside} == {"harness", points.partition("/")[0]}

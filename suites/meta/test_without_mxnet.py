@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -83,3 +84,14 @@ assert not model.fallbacks
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_accelerator_says_what_it_needs(tmp_path: Path) -> None:
+    """MXNet, and with NumPy 2 another NumPy first; and no library is compiled for nothing."""
+    code = "import sys; sys.modules['mxnet'] = None; import harness.accelerator"
+    variables = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("harness.errors.EngineMissing: MXNet ") and "pip install 'mxtrt[mxnet]'" in last
+    assert list(tmp_path.iterdir()) == []
