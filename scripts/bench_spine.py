@@ -1,6 +1,6 @@
 """What the compiler costs and what it brings, each figure against its bar; writes reports/spine.json.
 
-    python -m scripts.bench_spine [--row NAME ...] [--out reports/spine.json]
+    python -m scripts.bench_spine [--row NAME ...] [--resume] [--out reports/spine.json]
 
 Each row is measured in a process of its own. With --row only these rows are measured, and the others of the stored
 result are kept. Ends with 1 if a bar is missed. Figures of time want a machine that does nothing else.
@@ -8,9 +8,7 @@ result are kept. Ends with 1 if a bar is missed. Figures of time want a machine 
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -20,17 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-LIMIT = 900  # seconds a row
-COLUMNS = ["what", "measured", "bar", "met"]
-Row = dict[str, Any]
-
-
-def row(what: str, value: float, bar: float, unit: str, at_least: bool = False, **more: Any) -> Row:
-    """One line of the table; ``value`` is held to ``bar`` from above, or from below with ``at_least``."""
-    met = value >= bar if at_least else value <= bar
-    return {"what": what, "value": value, "bar": bar, "unit": unit, "at_least": at_least, "met": bool(met), **more}
-
+from scripts.rows import ROOT, Row, environment, in_new_process, main, row
 
 # --- speed -----------------------------------------------------------------------------------------------------------
 
@@ -40,7 +28,7 @@ def _speed(name: str, bar: float) -> Row:
 
     found = measure(name, rounds=12, threads=2, engine="onnxruntime", batch=1)
     what = f"{name}, batch 1, two cores: MXNet's time over ours"
-    return row(what, found["ratio"], bar, "x", at_least=True, interval=[found["low"], found["high"]], details=found)
+    return row(what, found["ratio"], bar, "x", at_least=True, interval=[found["low"], found["high"]], measured=found)
 
 
 def _overhead(model: Any, arrays: dict[str, Any], rounds: int, calls: int) -> tuple[float, float]:
@@ -102,21 +90,6 @@ def _gluon(name: str) -> Any:
 # --- conversion ------------------------------------------------------------------------------------------------------
 
 
-def _in_new_process(code: str, *arguments: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=_environment(),
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr.strip()[-2000:])
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
-
-
 _CONVERT = """
 import json, sys, time
 start = time.perf_counter()
@@ -148,7 +121,7 @@ def conversion_resnet152() -> Row:
     """Files to typed ONNX in a new process: imports, reading, lowering, cutting, assembling; everything but the engine."""
     with tempfile.TemporaryDirectory() as folder:
         _gluon("resnet152_v1").export(f"{folder}/net")
-        found = [_in_new_process(_CONVERT, f"{folder}/net", "(1, 3, 224, 224)") for _ in range(5)]
+        found = [in_new_process(_CONVERT, f"{folder}/net", "(1, 3, 224, 224)") for _ in range(5)]
     seconds = statistics.median(item["first"] for item in found)
     warm = statistics.median(item["again"] for item in found)
     return row(
@@ -196,7 +169,7 @@ def _chain(folder: Path, count: int) -> dict[str, Any]:
     }
     (folder / f"c{count}-symbol.json").write_text(json.dumps(document))
     _write_scale(folder / f"c{count}-0000.params")
-    return _in_new_process(_CONVERT, str(folder / f"c{count}"), "(2, 8)")
+    return in_new_process(_CONVERT, str(folder / f"c{count}"), "(2, 8)")
 
 
 def _write_scale(path: Path) -> None:
@@ -249,7 +222,7 @@ def memory_vgg16() -> Row:
     with tempfile.TemporaryDirectory() as folder:
         _gluon("vgg16").export(f"{folder}/net")
         weights = Path(folder, "net-0000.params").stat().st_size
-        found = _in_new_process(_MEMORY, f"{folder}/net")
+        found = in_new_process(_MEMORY, f"{folder}/net")
     ratio = (found["peak"] - found["before"]) / weights
     return row("peak memory of VGG-16 above imports, over its weights", ratio, 1.5, "x", weights=weights, **found)
 
@@ -261,7 +234,7 @@ def import_time() -> Row:
     for _ in range(15):
         for text, times in taken.items():
             start = time.perf_counter()
-            subprocess.run([sys.executable, "-c", text], cwd=ROOT, env=_environment(), check=True)
+            subprocess.run([sys.executable, "-c", text], cwd=ROOT, env=environment(), check=True)
             times.append(time.perf_counter() - start)
     more = statistics.median(taken[code]) - statistics.median(taken["pass"])
     return row("import harness, beyond python -c pass", more, 0.3, "s")
@@ -274,7 +247,7 @@ def fuzz() -> Row:
     ended, bad = 0, []
     for kind, (batches, size) in BATCHES.items():
         command = [sys.executable, "-m", "suites.meta.bad_input", kind, "0", str(batches * size)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=_environment(), check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment(), check=False)
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         bad += [line for line in lines if "error" in line]
         if done.returncode:
@@ -282,13 +255,6 @@ def fuzz() -> Row:
         ended += sum(sum(line["tally"].values()) for line in lines if "tally" in line)
     what = f"mutated files and nodes of {ended} that end in anything but an answer or a HarnessError"
     return row(what, len(bad), 0, "", cases=ended, bad=bad[:20])
-
-
-def _environment() -> dict[str, str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for name in ("MXNET_MKLDNN_ENABLED", "MXNET_SUBGRAPH_BACKEND"):
-        environment.pop(name, None)
-    return environment
 
 
 ROWS: dict[str, Callable[[], Row]] = {
@@ -305,57 +271,5 @@ ROWS: dict[str, Callable[[], Row]] = {
 }
 
 
-def _measured(name: str) -> Row:
-    command = [sys.executable, "-m", "scripts.bench_spine", "--one", name]
-    environment = {**_environment(), "OMP_NUM_THREADS": "2"}
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=LIMIT, check=False
-        )
-        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-        problem = "" if not done.returncode and lines else done.stderr.strip()[-500:]
-    except subprocess.TimeoutExpired:
-        lines, problem = [], f"not done after {LIMIT} s"
-    return {"what": name, "met": False, "error": problem} if problem else json.loads(lines[-1])
-
-
-def _cells(found: Row) -> list[str]:
-    if "error" in found:
-        return [found["what"], found["error"].splitlines()[-1], "", "no"]
-    value, bar = (f"{found[key]:.3g} {found['unit']}".strip() for key in ("value", "bar"))
-    return [
-        found["what"],
-        value,
-        f"{'at least' if found['at_least'] else 'at most'} {bar}",
-        "yes" if found["met"] else "no",
-    ]
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--row", action="append", choices=list(ROWS), help="only this row (may be given again)")
-    parser.add_argument("--out", type=Path, default=ROOT / "reports" / "spine.json")
-    parser.add_argument("--one", choices=list(ROWS), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(ROWS[arguments.one]()))
-        return 0
-    stored = json.loads(arguments.out.read_text())["results"] if arguments.out.is_file() else {}
-    for name in arguments.row or ROWS:
-        stored[name] = _measured(name)
-        print(f"{name}: {' | '.join(_cells(stored[name]))}", flush=True)
-        known = {key: stored[key] for key in ROWS if key in stored}
-        document = {
-            "command": "python -m scripts.bench_spine",
-            "cores": os.cpu_count(),
-            "columns": COLUMNS,
-            "rows": [_cells(item) for item in known.values()],
-            "results": known,
-        }
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(document, indent=1) + "\n")
-    return 0 if all(stored[name]["met"] for name in arguments.row or ROWS) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("scripts.bench_spine", ROWS, ROOT / "reports" / "spine.json", __doc__))
