@@ -116,6 +116,32 @@ def test_module(mx: Any) -> None:
     _close(module.get_outputs()[0], expected)
 
 
+def test_module_with_labels_other_batches_and_two_contexts(mx: Any) -> None:
+    """As scoring scripts have it: a loss layer, several contexts, a last batch that is filled up, and reshape."""
+    net = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=3, name="fc")
+    symbol = mx.sym.SoftmaxOutput(net, name="softmax")
+    random = np.random.default_rng(4)
+    args = {"fc_weight": mx.nd.array(random.uniform(-1, 1, (3, 8))), "fc_bias": mx.nd.array(random.uniform(-1, 1, 3))}
+    shapes = {"data": mx.nd.zeros((4, 8)), "softmax_label": mx.nd.zeros(4)}
+    partitioned = symbol.optimize_for("TensorRT", {**args, **shapes}, {})
+    images, labels = random.uniform(-1, 1, (10, 8)).astype(np.float32), np.arange(10) % 3
+    found = {}
+    for name, one in (("plain", symbol), ("fast", partitioned)):
+        module = mx.mod.Module(one, context=[mx.cpu(0), mx.cpu(1)])
+        module.bind([("data", (4, 8))], [("softmax_label", (4,))], for_training=False)
+        module.set_params(args, {})
+        batches = mx.io.NDArrayIter(images, labels, 4)
+        metric = mx.metric.CrossEntropy(output_names=["softmax_output"], label_names=["softmax_label"])
+        score = module.score(batches, metric)[0][1]
+        answers = module.predict(batches).asnumpy()
+        module.reshape([("data", (2, 8))], [("softmax_label", (2,))])
+        module.forward(mx.io.DataBatch([mx.nd.array(images[:2])], [mx.nd.array(labels[:2])]), is_train=False)
+        found[name] = (score, answers, module.get_outputs()[0].asnumpy())
+    for plain, fast in zip(found["plain"], found["fast"]):
+        np.testing.assert_allclose(fast, plain, rtol=1e-5, atol=1e-6)
+    assert found["fast"][1].shape == (10, 3)
+
+
 def test_export_and_imports(mx: Any, tmp_path: Path) -> None:
     net, x = _network(mx), _image(mx)
     expected = net(x)
@@ -359,6 +385,40 @@ def test_networks_of_one_form_have_their_own_weights(mx: Any) -> None:
     for _ in range(2):
         for net, wanted in zip(nets, expected):
             _close(net(x), wanted)
+
+
+def test_writes_that_mxnet_does_not_count(mx: Any) -> None:
+    """``clear`` is for them: docs/drop-in.md."""
+    from harness.accelerator import clear
+
+    values = np.ones((3, 8), np.float32)
+    weight = mx.nd.from_numpy(values[:], zero_copy=True)
+    symbol = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=3, no_bias=True, name="fc")
+    args = {"data": mx.nd.ones((2, 8)), "fc_weight": weight}
+    bound = symbol.optimize_for("TensorRT", args, {}).bind(mx.cpu(), args, grad_req="null")
+    assert bound.forward()[0].asnumpy().tolist() == [[8.0] * 3] * 2
+    values[...] = 2
+    clear()
+    assert bound.forward()[0].asnumpy().tolist() == [[16.0] * 3] * 2
+
+
+def test_clear_forgets_what_nobody_has(mx: Any) -> None:
+    import gc
+
+    from harness.accelerator import clear, segment
+
+    net, x = _network(mx), _image(mx)
+    net.optimize_for(x, backend="TensorRT", **STATIC)
+    expected = net(x)
+    clear()
+    assert segment._nodes and not _engines()  # the network is still there
+    _close(net(x), expected)
+    mx.nd.waitall()
+    del net
+    gc.collect()
+    mx.nd.waitall()
+    clear()
+    assert not segment._nodes and not segment._states
 
 
 def test_answers_are_not_overwritten(mx: Any) -> None:
