@@ -169,7 +169,7 @@ def cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 CHANGES: dict[str, Callable[[Network], Any]] = {
     "a weight": lambda net: net.write("fc_weight", lambda w: w * 1.5),
     "a state": lambda net: net.write("bn_moving_mean", lambda _: 0.25),
-    "a state, twice": lambda net: [net.write("bn_moving_var", lambda _: v) for v in (2.0, 0.7)],
+    "a state, twice": lambda net: [net.write("bn_moving_var", lambda _, v=v: v) for v in (2.0, 0.7)],
     "both": lambda net: [net.write(name, lambda _: -1.0) for name in ("bn_gamma", "bn_moving_mean")],
     "the data": lambda net: net.write("data", lambda x: x + 1),
 }
