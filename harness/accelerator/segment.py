@@ -42,6 +42,7 @@ _PLACES = 64  # places of weights remembered for one computation
 _BOUND = 8  # bindings kept for one engine
 _SAMPLE = 4096  # bytes of each weight on a GPU that are read to see whether it is the same
 _DATA, _WEIGHT, _STATE = 0, 1, 2  # as in shim.c
+_ATTRIBUTES = ("mxtrt_id", "mxtrt_inputs", "mxtrt_roles", "mxtrt_options", "subgraph_sym_json")
 _NO_WEIGHTS: Weights = (0, 0)  # no place has this hash
 
 
@@ -160,9 +161,7 @@ def clear() -> None:
 
 def create(attributes: Mapping[str, str], device: str, device_id: int, inputs: int) -> tuple[int, bytes]:
     """A new state for a node: its number, and the role of each input."""
-    missing = [
-        name for name in ("mxtrt_id", "mxtrt_inputs", "mxtrt_options", "subgraph_sym_json") if name not in attributes
-    ]
+    missing = [name for name in _ATTRIBUTES if name not in attributes]
     if missing:
         raise ModelError(
             f"a segment without {', '.join(missing)}: the model was not written by this version of mxtrt; "
@@ -212,10 +211,10 @@ def forward(number: int, call: bytes, weights: Weights, memory: Memory) -> None:
         return
     node = state.node
     first = state.weights == _NO_WEIGHTS
+    state.run, state.weights = None, weights  # what ran last may have had other weights, should this call fail
     blocks = _read_call(call)
     signature = tuple((block.dtype, block.shape) for block in blocks[: len(node.positions(_DATA))])
     built = _current(node, signature, weights, memory, first)
-    state.weights = weights
     if built.parameters is not None:
         _learn(node, built, _run_plain(built.model, blocks))
         return

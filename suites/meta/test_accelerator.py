@@ -342,6 +342,32 @@ def test_a_failure_inside_is_mxnets_error(
     _close(net(x), expected)
 
 
+@pytest.mark.parametrize("step", ["_identified", "_compile", "_bind"])
+def test_a_failure_after_new_weights_does_not_bring_back_the_old(
+    mx: Any, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.accelerator import segment
+
+    symbol, args, aux = _symbol(mx, _network(mx))
+    args["data"] = _image(mx)
+    plain = symbol.bind(mx.cpu(), args, aux_states=aux, grad_req="null")  # on the same arrays
+    fast = symbol.optimize_for("TensorRT", args, aux).bind(mx.cpu(), args, aux_states=aux, grad_req="null")
+    for _ in range(3):
+        _close(fast.forward()[0], plain.forward()[0])
+    args[next(name for name in args if name.endswith("weight"))][:] *= 2
+
+    def fail(*_: Any) -> None:
+        raise ValueError("planted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segment, step, fail)
+        for _ in range(2):
+            with pytest.raises(mx.base.MXNetError, match="planted"):
+                fast.forward()[0].asnumpy()
+    for _ in range(3):
+        _close(fast.forward()[0], plain.forward()[0])
+
+
 # --- weights ---------------------------------------------------------------------------------------------------------
 
 
