@@ -19,6 +19,7 @@ from . import library, segment
 from .binding import Block
 from .graph_pass import rewrite
 from .options import read_options
+from .pushes import take_turns
 
 Array = npt.NDArray[Any]
 
@@ -42,6 +43,7 @@ def register() -> None:
     callbacks = (_CREATE(_create), _DESTROY(_destroy), _FORWARD(_forward), _PASS(_pass))
     shim.mxtrt_connect(*callbacks)
     _keep.append(callbacks)
+    take_turns()
     atexit.register(_disconnect, shim)
 
 

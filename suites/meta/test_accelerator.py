@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -468,3 +470,55 @@ def test_engines_are_bounded(mx: Any) -> None:
     segment.clear()
     assert _engines() == 0
     assert net(_image(mx)).shape == (2, 3)
+
+
+# --- threads ---------------------------------------------------------------------------------------------------------
+
+
+def test_calls_take_turns(mx: Any) -> None:
+    """Two threads that hand over at once can leave MXNet's engine waiting forever (harness/accelerator/pushes.py)."""
+    from harness.accelerator import pushes
+
+    inside, most = [], []
+
+    def hand_over(number: int) -> int:
+        inside.append(number)
+        most.append(len(inside))
+        time.sleep(0.002)
+        inside.remove(number)
+        return number
+
+    wrapped = pushes._in_turn(hand_over)
+    found: list[int] = []
+    workers = [threading.Thread(target=lambda k=k: found.extend(wrapped(k) for _ in range(5))) for k in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert max(most) == 1 and sorted(found) == sorted([*range(8)] * 5)
+    for name in pushes._FUNCTIONS:
+        assert getattr(mx.base._LIB, name).__module__ == pushes.__name__
+
+
+def test_a_turn_that_waits_for_another_thread_goes_on(mx: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where handing over waits for what another thread hands over (a custom operator that calls a network)."""
+    from harness.accelerator import pushes
+
+    monkeypatch.setattr(pushes, "_PATIENCE", 0.05)
+    inner = pushes._in_turn(lambda: 1)
+    found: list[int] = []
+
+    def outer() -> int:
+        helper = threading.Thread(target=lambda: found.append(inner()))
+        helper.start()
+        helper.join(30)
+        return inner()  # in the same thread it does not wait at all
+
+    assert pushes._in_turn(outer)() == 1 and found == [1]
+
+    def fail() -> int:
+        raise ValueError("planted")
+
+    with pytest.raises(ValueError, match="planted"):
+        pushes._in_turn(fail)()
+    assert pushes._in_turn(outer)() == 1  # and the turn was given back

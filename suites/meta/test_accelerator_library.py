@@ -200,7 +200,7 @@ def test_an_installed_wheel_needs_no_compiler(source: str, tmp_path: Path) -> No
     python = str(place / "bin" / "python")
     _run([python, "-m", "pip", "--quiet", "install", "--no-deps", "--no-index", str(wheel)], tmp_path)
     (packages,) = place.glob("lib/python*/site-packages")
-    (packages / "libraries.pth").write_text(str(Path(np.__file__).parents[1]))
+    (packages / "libraries.pth").write_text(f"import site; site.addsitedir({str(Path(np.__file__).parents[1])!r})\n")
     (tmp_path / "no-programs").mkdir()
     bare = {"PATH": str(tmp_path / "no-programs"), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = subprocess.run([python, "-c", PROGRAM], cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=300)
