@@ -179,6 +179,7 @@ def zoo() -> Row:
     from harness.benchmark import machine
     from suites.models.gluon_zoo import NAMES, size_of
 
+    os.environ["OMP_NUM_THREADS"] = "1"  # nothing is timed, and threads that spin suffer from whatever else runs
     commit = machine.commit(ROOT) or "+"  # "+": not the state of any commit
     kept = Path(tempfile.gettempdir()) / f"mxtrt-accelerator-zoo-{commit}.json"
     found = json.loads(kept.read_text()) if kept.is_file() and not commit.endswith("+") else {}
@@ -203,18 +204,18 @@ def _both_ways(name: str, size: int) -> dict[str, Any]:
     net, x = _network(name, size)
     net.hybridize()
     net(x).wait_to_read()
-    model = harness.compile(net, inputs={"data": x.shape}, engine="onnxruntime", fallback="error", threads=2)
+    model = harness.compile(net, inputs={"data": x.shape}, engine="onnxruntime", fallback="error", threads=1)
     (expected,) = model(data=x.asnumpy())
     symbol = net(mx.sym.Variable("data"))
     values = {key: parameter.data() for key, parameter in net.collect_params().items()}
     aux = {key: values[key] for key in symbol.list_auxiliary_states()}
     args = {**{key: value for key, value in values.items() if key not in aux}, "data": x}
-    partitioned = symbol.optimize_for("TensorRT", args, aux, threads=2)
+    partitioned = symbol.optimize_for("TensorRT", args, aux, threads=1)
     operators = [node["op"] for node in json.loads(partitioned.tojson())["nodes"] if node["op"] != "null"]
     segments = operators.count("_mxtrt_segment")
     bound = partitioned.bind(mx.cpu(), args, aux_states=aux, grad_req="null")
     through_symbol = bound.forward(is_train=False)[0].asnumpy()
-    net.optimize_for(x, backend="TensorRT", threads=2)
+    net.optimize_for(x, backend="TensorRT", threads=1)
     through_block = net(x).asnumpy()
     del net, model, bound, partitioned
     harness.accelerator.clear()
