@@ -382,7 +382,7 @@ ROWS: dict[str, Callable[[], Row]] = {
     "exit": exits,
     "pythons": pythons,
 }
-LIMITS = {"zoo": 3600.0, "pythons": 3600.0, "exit": 1800.0}  # seconds
+LIMITS = {"zoo": 14400.0, "pythons": 7200.0, "exit": 1800.0}  # seconds
 
 
 if __name__ == "__main__":
