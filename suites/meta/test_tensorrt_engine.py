@@ -601,7 +601,7 @@ class Capsule:
     def __dlpack__(self, stream: int | None = None) -> Any:
         self.asked = stream
         self.cuda.synchronize(0)
-        tensor = memory._DLTensor()
+        tensor = memory.arrays._DLTensor()
         tensor.data, tensor.device_type, tensor.ndim = self.inner.buffer.address, 2, len(self.shape)
         tensor.code, tensor.bits, tensor.lanes = self.code, 8 * self.inner.dtype.itemsize, 1
         tensor.shape = (ctypes.c_int64 * len(self.shape))(*self.shape)
@@ -669,8 +669,8 @@ def test_arrays_that_do_not_fit_are_refused(how: str, engine: TensorRTEngine, tm
 
 
 def test_dlpack_knows_bfloat16() -> None:
-    assert memory._dlpack_dtype(4, 16, 1) == np.dtype(ml_dtypes.bfloat16)
-    assert [memory._dlpack_dtype(*c).name for c in ((0, 64, 1), (1, 8, 1), (2, 16, 1), (6, 8, 1))] == [
+    assert memory.arrays._dlpack_dtype(4, 16, 1) == np.dtype(ml_dtypes.bfloat16)
+    assert [memory.arrays._dlpack_dtype(*c).name for c in ((0, 64, 1), (1, 8, 1), (2, 16, 1), (6, 8, 1))] == [
         "int64",
         "uint8",
         "float16",

@@ -41,9 +41,9 @@ def close(found: np.ndarray, x: np.ndarray, model: Any = None) -> None:
     np.testing.assert_allclose(found, reference.run([x])[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("backend", [memory._Ctypes, memory._Bindings])
+@pytest.mark.parametrize("backend", [memory.driver._Ctypes, memory.driver._Bindings])
 def test_every_call_of_the_driver(backend: Any) -> None:
-    if backend is memory._Bindings:
+    if backend is memory.driver._Bindings:
         pytest.importorskip("cuda.bindings.driver")
     cuda = memory.Driver(0, backend())
     assert cuda.device == memory.open_device(0).device and cuda.free_memory() > 0
