@@ -30,7 +30,7 @@ CLASSES = {  # variable or attribute -> class of what it holds
 }  # fmt: skip
 FILES = {
     ("refit.py", "parser"): "OnnxParserRefitter", ("build.py", "profile"): "IOptimizationProfile",
-    ("build.py", "error"): "ParserError",
+    ("refusals.py", "error"): "ParserError",
 }  # fmt: skip
 NOT_TENSORRTS = {"__init__.py", "check.py", "options.py", "profiles.py"}  # they hold no object of TensorRT's
 # Used only behind hasattr, or only on RTX: name -> the versions that need not have it.

@@ -17,14 +17,16 @@ from ..base import BuildRequest, Session
 from . import build as building
 from . import library as libraries
 from . import options as opts
-from .build import Recipe, Refusal
+from .build import Recipe
 from .check import check_model
-from .lane import Pending
-from .library import Library, Log
+from .library import Library
+from .loaded import load
+from .pending import Pending
 from .profiles import make_profiles
 from .refit import refit, split_weights
+from .refusals import Refusal
 from .rewrite import rewritten
-from .session import TensorRTSession, open_plan
+from .session import TensorRTSession
 
 __all__ = ["Pending", "Refusal", "TensorRTEngine", "TensorRTSession", "check_model", "create"]
 
@@ -167,31 +169,26 @@ class TensorRTEngine:
 
     def _open(self, order: Order, found: plan_cache.Found) -> TensorRTSession | None:
         """A session of a plan; None if the library refuses the plan, or the parameters that a found one lacks."""
-        recipe, log = order.recipe, Log(self.library)
-        runtime, engine = open_plan(self.library, order.cuda, found.plan, log, recipe.options)
-        if engine is None:
+        recipe, options, graph = order.recipe, order.recipe.options, order.recipe.model.graph
+        names = [str(value.name) for value in graph.inputs], [str(value.name) for value in graph.outputs]
+        loaded = load(self.library, order.cuda, found.plan, recipe.name, names, recipe.profiles, options)
+        if loaded is None:
             return None
         hit = found.outcome == "hit"
-        if opts.value_of(recipe.options, "strip") or (hit and order.refittable and _has_other_weights(recipe, found)):
+        if opts.value_of(options, "strip") or (hit and order.refittable and _has_other_weights(recipe, found)):
             try:
-                refit(self.library, engine, recipe.model, log, recipe.name)
+                refit(self.library, loaded.engine, recipe.model, loaded.log, recipe.name)
             except BuildError:
                 if not hit:
                     raise
                 return None
-        graph = recipe.model.graph
         return TensorRTSession(
-            self.library,
-            order.cuda,
-            engine,
-            recipe.name,
-            ([str(value.name) for value in graph.inputs], [str(value.name) for value in graph.outputs]),
-            recipe.profiles,
-            recipe.options,
-            log,
+            loaded,
+            opts.value_of(options, "contexts"),
+            opts.value_of(options, "scratch") == "shared",
             found.outcome,
             [str(node.name) for node in graph],
-            (runtime, found.plan, _MAGIC + order.key.encode()),
+            _MAGIC + order.key.encode(),
         )
 
 

@@ -9,8 +9,9 @@ import onnx_ir as ir
 from ...errors import BuildError, OptionError
 from ..base import Profile, Range
 from . import library as libraries
-from .build import Recipe, Refusal, builder_refusals, parser_refusals, run_builder, start
+from .build import Recipe, run_builder, start
 from .profiles import make_profiles
+from .refusals import Refusal, builder_refusals, parser_refusals
 from .rewrite import rewritten
 
 DEFAULT_TARGETS = ("SM89", "SM120")

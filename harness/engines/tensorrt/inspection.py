@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .build import owner_of
+from .refusals import owner_of
 
 
 @dataclass(frozen=True, slots=True)

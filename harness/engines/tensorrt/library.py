@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
 import onnx_ir as ir
 
-from ...errors import EngineMissing
+from ...errors import BuildError, EngineMissing
 from .. import memory
+from ..onnxruntime import serialise
 
 # The wheels' own modules come first; the bindings alone are enough where the libraries lie beside them.
 _MODULES = {
@@ -158,6 +160,36 @@ def new_network(library: Library, builder: Any) -> Any:
     """An empty strongly typed network; TensorRT 11 and RTX know no other and ignore the flag."""
     flag = getattr(library.trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return builder.create_network(0 if flag is None else 1 << int(flag))
+
+
+def hand_over(
+    model: ir.Model, from_bytes: Callable[[bytes, str | None], Any], from_file: Callable[[str], Any]
+) -> tuple[bool, bytes | str]:
+    """Give a model to one of the library's parsers: as bytes, or as a file where it is too large for a message.
+
+    Args:
+        model: typed ONNX.
+        from_bytes: takes the bytes and, where constants lie in files, the path of a model beside them.
+        from_file: takes a path.
+
+    Returns:
+        Whether the parser took it, and what it was given: constants are read from there until the build is done.
+    """
+    payload, folder = serialise(model)
+    if isinstance(payload, str):
+        return bool(from_file(payload)), payload
+    return bool(from_bytes(payload, os.path.join(folder, "model.onnx") if folder else None)), payload
+
+
+def load_plugins(registry: Any, paths: Iterable[str], log: Log) -> None:
+    """Load plugin libraries; BuildError, with the path, for one that cannot be loaded."""
+    for path in paths:
+        try:
+            loaded = registry.load_library(os.path.abspath(path)) if os.path.exists(path) else None
+        except Exception as error:  # noqa: BLE001 - pybind's own exceptions have no common base
+            raise BuildError(f"plugins: {path} cannot be loaded: {error}") from None
+        if loaded is None:
+            raise BuildError(f"plugins: {path} cannot be loaded: {'; '.join(log.take_errors()) or 'no such file'}")
 
 
 def _first_line(error: Exception) -> str:

@@ -186,7 +186,7 @@ class Parser:
 
     def parse(self, model: bytes, path: str | None = None) -> bool:
         self.network.model, self.network.folder = bytes(model), os.path.dirname(path) if path else ""
-        return bool(self.real.parse(model, path) if path else self.real.parse(model))
+        return bool(self.real.parse(model, path))
 
     def parse_from_file(self, path: str) -> bool:
         with open(path, "rb") as file:
