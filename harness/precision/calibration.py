@@ -221,10 +221,12 @@ def run_named(session: Any, sample: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def save_table(path: str | Path, ranges: Mapping[str, float], calibrator: str) -> None:
-    """Write ranges (tensor name -> amax) as JSON."""
+    """Write ranges (tensor name -> amax) as JSON; an interruption leaves the table that was there."""
+    from ..engines.plan_cache import write_whole
+
     document = {"format": TABLE_FORMAT, "calibrator": calibrator, "ranges": dict(ranges)}
     try:
-        Path(path).write_text(json.dumps(document, indent=1) + "\n")
+        write_whole(Path(path), (json.dumps(document, indent=1) + "\n").encode())
     except OSError as error:
         raise CalibrationError(f"{path}: the calibration table cannot be written: {error}") from None
 

@@ -39,14 +39,15 @@ class DoubleCuda:
     """See :class:`harness.engines.memory.Cuda`.
 
     Attributes:
-        failures: name of a method -> CUDA's name of the failure that its next call raises.
+        failures: name of a method -> CUDA's name of the failure that its next call raises, or what it raises instead
+            (KeyboardInterrupt: somebody presses Ctrl-C there).
         calls: how often each method was called.
     """
 
     def __init__(self, device: Device, memory: int | None = None) -> None:
         self.device = device
         self.memory = memory if memory is not None else device.memory
-        self.failures: dict[str, str] = {}
+        self.failures: dict[str, str | BaseException] = {}
         self.calls: dict[str, int] = {}
         self.used = 0
         self._lock = threading.RLock()
@@ -61,6 +62,8 @@ class DoubleCuda:
     def _enter(self, name: str) -> None:
         self.calls[name] = self.calls.get(name, 0) + 1
         code = self.failures.pop(name, None)
+        if isinstance(code, BaseException):
+            raise code
         if code is not None:
             raise CudaError(code, f"{name} failed with {code}")
 

@@ -22,8 +22,9 @@ class DoubleTensorRT:
     """Stands for the module ``tensorrt``.
 
     Attributes:
-        failures: what to fail next: "build" (the builder returns nothing), "deserialize", "context", "enqueue",
-            "capture", "refit"; with the message that is then logged.
+        failures: what to fail next: "parse", "build" (the builder returns nothing), "deserialize", "context",
+            "address" (it is set nevertheless), "enqueue", "capture", "refit"; with the message that is then logged, or what is raised instead
+            (KeyboardInterrupt: somebody presses Ctrl-C there).
         builds: how many plans have been built.
         build_delay: called in each build, for tests of waiting.
     """
@@ -34,7 +35,7 @@ class DoubleTensorRT:
         import tensorrt_rtx_bindings as real
 
         self.real, self.cuda, self.__version__, self._hidden = real, cuda, version, frozenset(hidden)
-        self.failures: dict[str, str] = {}
+        self.failures: dict[str, str | BaseException] = {}
         self.builds = 0
         self.build_delay: Any = None
         self.IBuilderConfig = real.IBuilderConfig if rtx else _Standard
@@ -49,6 +50,8 @@ class DoubleTensorRT:
 
     def fails(self, what: str, logger: Any) -> bool:
         message = self.failures.pop(what, None)
+        if isinstance(message, BaseException):
+            raise message
         if message is None:
             return False
         self.report(logger, message)
@@ -179,12 +182,15 @@ class Profile:
 
 class Parser:
     def __init__(self, trt: DoubleTensorRT, network: Network, logger: Any) -> None:
+        self.trt, self.logger = trt, logger
         self.network, self.real = network, trt.real.OnnxParser(network.real, logger)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
 
     def parse(self, model: bytes, path: str | None = None) -> bool:
+        if self.trt.fails("parse", self.logger):
+            return False
         self.network.model, self.network.folder = bytes(model), os.path.dirname(path) if path else ""
         return bool(self.real.parse(model, path))
 
@@ -325,7 +331,7 @@ class Context:
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
-        return True
+        return not self.trt.fails("address", self.engine.logger)
 
     def execute_async_v3(self, stream: int) -> bool:
         capturing = self.trt.cuda._streams[stream].capture is not None
