@@ -164,7 +164,7 @@ OTHER: dict[str, Any] = {
     "hardware": "ampere_plus", "version_compatible": True, "refit": True, "strip": True, "sparse_weights": True,
     "strict_nans": True, "weight_streaming": True, "editable_timing_cache": True, "fail_on_timing_miss": True,
     "profiling": "detailed", "timing_cache": False, "plan_cache": False, "device": 0, "contexts": 3,
-    "cuda_graphs": False, "scratch": "shared",
+    "cuda_graphs": False, "scratch": "shared", "outside": "rebuild",
 }  # fmt: skip
 
 
@@ -368,7 +368,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"workspace": -1}, "workspace"), ({"workspace": 1.5}, "workspace"), ({"workspace": True}, "workspace"),
     ({"optimization_level": 6}, "optimization_level"), ({"optimization_level": "5"}, "optimization_level"),
     ({"contexts": 0}, "contexts"), ({"hardware": "turing"}, "hardware"), ({"profiling": "all"}, "profiling"),
-    ({"refit": 1}, "refit"), ({"scratch": "none"}, "scratch"), ({"plugins": "x.so"}, "plugins"),
+    ({"refit": 1}, "refit"), ({"scratch": "none"}, "scratch"), ({"outside": "grow"}, "outside"), ({"plugins": "x.so"}, "plugins"),
     ({"strip": True, "version_compatible": True}, "exclude each other"),
     ({"weight_streaming_budget": 1}, "needs weight_streaming"),
     ({"profiles": [{"data": (1, 2, 3)}]}, "profiles"), ({"profiles": [{"data": {0: (3, 2, 1)}}]}, "axis 0 of 'data'"),

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from .check import check_model
 from .library import Library
 from .loaded import load
 from .pending import Pending
-from .profiles import make_profiles
+from .profiles import Ranges, make_profiles
+from .rebuild import RebuildingSession
 from .refit import refit, split_weights
 from .refusals import Refusal
 from .rewrite import rewritten
@@ -85,6 +86,9 @@ class TensorRTEngine:
 
     def build(self, request: BuildRequest) -> Session:
         order = self._order(request)
+        return self._rebuilding(order, self._build(order))
+
+    def _build(self, order: Order) -> TensorRTSession:
         found = self._plan(order)
         session = self._open(order, found)
         if session is None and found.outcome == "hit":  # whole, and yet of no use: it is built anew
@@ -93,7 +97,7 @@ class TensorRTEngine:
         if session is None:
             device = order.cuda.device
             raise BuildError(
-                f"{self.library.label} built part {request.name} and cannot load its own plan on {device.name}; check "
+                f"{self.library.label} built part {order.recipe.name} and cannot load its own plan on {device.name}; check "
                 f"that the driver (CUDA {device.driver}) is new enough, or use engine='onnxruntime'"
             )
         return session
@@ -104,7 +108,21 @@ class TensorRTEngine:
         head = _MAGIC + order.key.encode()
         if not data.startswith(head):
             return None
-        return self._open(order, plan_cache.Found(memoryview(data)[len(head) :], {}, "hit"))
+        session = self._open(order, plan_cache.Found(memoryview(data)[len(head) :], {}, "hit"))
+        return None if session is None else self._rebuilding(order, session)
+
+    def _rebuilding(self, order: Order, session: TensorRTSession) -> Session:
+        """The session; with ``outside="rebuild"`` one that builds further plans when shapes ask for them."""
+        recipe = order.recipe
+        if opts.value_of(recipe.options, "outside") != "rebuild" or not recipe.profiles:
+            return session
+
+        def build(ranges: Ranges) -> TensorRTSession:
+            other = replace(recipe, profiles=[ranges])
+            fields = self.key_fields(other, order.cuda.device, order.refittable)
+            return self._build(replace(order, recipe=other, fields=fields))
+
+        return RebuildingSession(session, build)
 
     # --- what is built -----------------------------------------------------------------------------------------------
 
