@@ -14,6 +14,7 @@ import onnx
 import onnx_ir as ir
 from onnx import defs
 
+from .. import plugins
 from ..errors import BuildError, EngineMissing, ExecutionError, OptionError
 from ..operators.context import OPSET, Fragment
 from .base import Array, BuildRequest, Session, check_known
@@ -74,6 +75,8 @@ class OnnxRuntimeEngine:
     def _refuse(self, nodes: Iterable[onnx.NodeProto], known: Mapping[str, str]) -> str | None:
         """The same for nodes whose values have these types; bodies of control flow included."""
         for node in nodes:
+            if plugins.is_plugin(node):
+                return "onnxruntime runs no plugins"
             types = tuple(known.get(name) for name in node.input)
             results = tuple(known.get(name) for name in node.output)
             if not _has_kernel(node.op_type, types, results):
@@ -90,6 +93,10 @@ class OnnxRuntimeEngine:
         return None
 
     def build(self, request: BuildRequest) -> Session:
+        if plugins.in_model(request.model):  # cut for another engine, and now run or calibrated here
+            from .python import PluginSession
+
+            return PluginSession(request.model, request.name, request.options)
         options = self._session_options(request)
         try:
             payload, folder = serialise(request.model)

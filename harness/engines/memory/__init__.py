@@ -11,8 +11,9 @@ from .arrays import DeviceArray, is_device_array, read_device_array
 from .buffers import Allocator, DeviceBuffer, HostBuffer, Scratch, shared_scratch, use_allocator
 from .device import Cuda, CudaError, Device
 from .driver import Driver, open_device
+from .kernels import Kernel
 
 __all__ = [
-    "Allocator", "Cuda", "CudaError", "Device", "DeviceArray", "DeviceBuffer", "Driver", "HostBuffer", "Scratch",
+    "Allocator", "Cuda", "CudaError", "Device", "DeviceArray", "DeviceBuffer", "Driver", "HostBuffer", "Kernel", "Scratch",
     "is_device_array", "open_device", "read_device_array", "shared_scratch", "use_allocator",
 ]  # fmt: skip

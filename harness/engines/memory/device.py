@@ -60,6 +60,18 @@ class Cuda(Protocol):
     def end_capture(self, stream: int) -> int: ...
     def launch(self, graph: int, stream: int) -> None: ...
     def destroy_graph(self, graph: int) -> None: ...
+    def load_kernel(self, image: bytes, name: str) -> int: ...
+    def launch_kernel(
+        self,
+        function: int,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        shared: int,
+        stream: int,
+        arguments: int,
+    ) -> None:
+        """Enqueue a kernel; ``arguments`` is the address of an array of pointers to its arguments."""
+
     def free_memory(self) -> int: ...
     def is_ours(self, address: int) -> bool:
         """Whether a device address belongs to this device and context."""

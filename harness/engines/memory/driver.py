@@ -53,6 +53,10 @@ _CALLS: dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...], int]] = {
     "cuGraphDestroy": ("cuGraphDestroy", (), (_HANDLE,), 0),
     "cuGraphLaunch": ("cuGraphLaunch", (), (_HANDLE, _HANDLE), 0),
     "cuGraphExecDestroy": ("cuGraphExecDestroy", (), (_HANDLE,), 0),
+    "cuCtxGetDevice": ("cuCtxGetDevice", (_INT,), (), 0),
+    "cuModuleLoadData": ("cuModuleLoadData", (_HANDLE,), (_HANDLE,), 0),
+    "cuModuleGetFunction": ("cuModuleGetFunction", (_HANDLE,), (_HANDLE, ctypes.c_char_p), 0),
+    "cuLaunchKernel": ("cuLaunchKernel", (), (_HANDLE, *(_UINT,) * 7, _HANDLE, _HANDLE, _HANDLE), 0),
     "cuPointerGetAttribute": ("cuPointerGetAttribute", (_HANDLE,), (_INT, _ADDRESS), 0),
 }
 _POINTER_CONTEXT = 1  # CU_POINTER_ATTRIBUTE_CONTEXT
@@ -173,6 +177,14 @@ class Driver:
     def use(self) -> None:
         self._call("cuCtxSetCurrent", self._context)
 
+    def current_ordinal(self) -> int:
+        """The number of the device that is current in this thread, this one's where none is."""
+        try:
+            return int(self._call("cuCtxGetDevice"))
+        except CudaError:
+            self.use()
+            return self.device.ordinal
+
     def malloc(self, size: int) -> int:
         try:
             return int(self._call("cuMemAlloc", max(size, 1)))
@@ -253,6 +265,17 @@ class Driver:
     def destroy_graph(self, graph: int) -> None:
         self._call("cuGraphExecDestroy", graph)
 
+    def load_kernel(self, image: bytes, name: str) -> int:
+        buffer = ctypes.create_string_buffer(image, len(image))
+        module = self._call("cuModuleLoadData", ctypes.addressof(buffer))
+        return int(self._call("cuModuleGetFunction", module, name.encode()))
+
+    def launch_kernel(
+        self, function: int, grid: tuple[int, int, int], block: tuple[int, int, int], shared: int, stream: int,
+        arguments: int,
+    ) -> None:  # fmt: skip
+        self._call("cuLaunchKernel", function, *grid, *block, shared, stream, arguments, 0)
+
     def free_memory(self) -> int:
         return int(self._call("cuMemGetInfo")[0])
 
@@ -285,3 +308,14 @@ def open_device(ordinal: int = 0) -> Cuda:
         EngineMissing: there is no driver, or no such device.
     """
     return Driver(ordinal)
+
+
+def current_device() -> Cuda:
+    """The device whose context is current in this thread; the first one where none is.
+
+    Raises:
+        EngineMissing: there is no driver, or no device.
+    """
+    first = open_device(0)
+    assert isinstance(first, Driver)
+    return open_device(first.current_ordinal())

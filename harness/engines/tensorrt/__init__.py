@@ -12,11 +12,13 @@ from typing import Any
 
 from ...errors import BuildError, EngineMissing, OptionError
 from ...operators.context import Fragment
+from ...plugins import in_model, read_node
 from .. import capability, memory, plan_cache, shared_cache
 from ..base import BuildRequest, Session
 from . import build as building
 from . import library as libraries
 from . import options as opts
+from . import plugins
 from .build import Recipe
 from .check import check_model
 from .library import Library
@@ -131,7 +133,7 @@ class TensorRTEngine:
         cuda = self.cuda if ordinal == self.cuda.device.ordinal else libraries.open_device(ordinal)
         cuda.use()
         model = rewritten(request.model)
-        self.library.register_plugins(model)
+        plugins.register(self.library, model)
         cache = shared_cache.open_cache(request.cache_dir)
         further, unknown = (opts.value_of(request.options, name) for name in ("profiles", "unknown_sizes"))
         profiles = make_profiles(model, request.profile, further, unknown)
@@ -160,7 +162,8 @@ class TensorRTEngine:
     def key_fields(self, recipe: Recipe, device: memory.Device, refittable: bool = False) -> dict[str, Any]:
         """Everything that could change the plan, by name. A refittable plan does not depend on its parameters."""
         fixed = split_weights(recipe.model)[0] if refittable else None
-        plugins = opts.value_of(recipe.options, "plugins")
+        files = opts.value_of(recipe.options, "plugins")
+        own = {call.plugin for call in map(read_node, in_model(recipe.model))}
         return {
             **self._platform(device),
             "structure": plan_cache.structure_digest(recipe.model),
@@ -169,7 +172,9 @@ class TensorRTEngine:
             "options": opts.build_fields(recipe.options),
             "flags": building.flag_names(recipe.options, recipe.precision),
             "precision": recipe.precision,
-            "plugins": sorted(plan_cache.file_digest(path) for path in plugins),
+            "plugins": sorted(
+                [*map(plan_cache.file_digest, files), *(f"{plugin.name}:{plugin.version}" for plugin in own)]
+            ),
         }
 
     def _plan(self, order: Order) -> plan_cache.Found:
@@ -189,7 +194,16 @@ class TensorRTEngine:
         """A session of a plan; None if the library refuses the plan, or the parameters that a found one lacks."""
         recipe, options, graph = order.recipe, order.recipe.options, order.recipe.model.graph
         names = [str(value.name) for value in graph.inputs], [str(value.name) for value in graph.outputs]
-        loaded = load(self.library, order.cuda, found.plan, recipe.name, names, recipe.profiles, options)
+        loaded = load(
+            self.library,
+            order.cuda,
+            found.plan,
+            recipe.name,
+            names,
+            recipe.profiles,
+            options,
+            bool(in_model(recipe.model)),
+        )
         if loaded is None:
             return None
         hit = found.outcome == "hit"

@@ -13,6 +13,7 @@ from ...errors import BuildError, OptionError
 from .. import plan_cache
 from . import options as opts
 from .library import Library, Log, hand_over, load_plugins, new_network
+from .plugins import watched
 from .profiles import Ranges, describe
 from .refusals import builder_refusals, parser_refusals, refusal_message
 
@@ -60,10 +61,11 @@ def build(library: Library, recipe: Recipe) -> tuple[Any, dict[str, Any]]:
         BuildError: the parser or the builder refused the model; the message names the MXNet nodes.
         OptionError: this library lacks what an option asks for.
     """
-    job = start(library, recipe)
+    with watched(recipe.model):
+        job = start(library, recipe)
+        plan = run_builder(job) if job.accepted else None
     if not job.accepted:
         raise BuildError(refusal_message(library, recipe.name, parser_refusals(recipe.model, job.parser, job.log)))
-    plan = run_builder(job)
     if plan is None:
         raise BuildError(refusal_message(library, recipe.name, builder_refusals(recipe.model, job.log.take_errors())))
     return plan, {"warnings": [" ".join(text.split()) for text in job.log.warnings[-5:]], "part": recipe.name}

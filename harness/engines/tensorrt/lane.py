@@ -15,6 +15,7 @@ from ..memory import CudaError, DeviceArray, Scratch
 from .inspection import make_profiler
 from .loaded import Loaded, Tensor
 from .pending import Pending, copy_out
+from .plugins import check_run
 from .profiles import Shape, choose
 from .staging import OutputAllocator, Slot, Staging, make_allocator
 
@@ -259,7 +260,10 @@ class Lane:
             if not self.context.set_tensor_address(tensor.name, address):
                 raise ExecutionError(f"TensorRT refuses the address of {tensor.name!r}")
         self._bound = tuple(addresses)
-        if not self.context.execute_async_v3(stream):
+        done = self.context.execute_async_v3(stream)
+        if self.loaded.has_plugins:
+            check_run()
+        if not done:
             raise ExecutionError("the run could not be enqueued")
 
     def _may_capture(self) -> bool:

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
 from ...errors import BuildError, EngineMissing
+from ...graph import BFLOAT16
 from .. import memory
 from ..onnxruntime import serialise
 
@@ -26,7 +28,14 @@ _REMEDIES = {
     "tensorrt": "pip install tensorrt-cu12 (or the one for your CUDA), or use engine='onnxruntime'",
     "tensorrt_rtx": "pip install tensorrt-rtx-cu13, or use engine='onnxruntime'",
 }
-_FROM_PLUGINS = frozenset({"RoiAlign", "NonMaxSuppression", "InstanceNormalization"})
+DTYPES: dict[str, np.dtype[Any]] = {
+    "FLOAT": np.dtype(np.float32), "HALF": np.dtype(np.float16), "BF16": BFLOAT16, "INT8": np.dtype(np.int8),
+    "INT32": np.dtype(np.int32), "INT64": np.dtype(np.int64), "BOOL": np.dtype(np.bool_), "UINT8": np.dtype(np.uint8),
+}  # fmt: skip
+# Operators that the parser builds from plugins that the library ships: operator -> plugin, "" where it has other means.
+FROM_PLUGINS = {
+    "RoiAlign": "ROIAlign_TRT", "InstanceNormalization": "", "NonMaxSuppression": "",
+}  # fmt: skip
 _LOGGERS: list[
     Any
 ] = []  # TensorRT keeps the first logger for the process, and may call any of them late: none is freed
@@ -39,10 +48,12 @@ class Library:
     Attributes:
         name: "tensorrt" or "tensorrt_rtx", as the caller asked for it.
         trt: its Python module.
+        creators: what makes a user's plugins for it, by name and version.
     """
 
     name: str
     trt: Any
+    creators: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
     _operators: dict[str, bool] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -80,10 +91,24 @@ class Library:
                 del parser, network, builder
             return self._operators.get(op_type, False)
 
-    def register_plugins(self, model: ir.Model) -> None:
-        """Make the library's shipped plugins known, where a model has operators that its parser builds from them."""
-        if hasattr(self.trt, "init_libnvinfer_plugins") and any(node.op_type in _FROM_PLUGINS for node in model.graph):
+    @functools.cached_property
+    def shipped_plugins(self) -> frozenset[str]:
+        """The names of the plugins that come with the library; once asked for, its parser finds them."""
+        if hasattr(self.trt, "init_libnvinfer_plugins"):
             self.trt.init_libnvinfer_plugins(Log(self).logger, "")
+        return frozenset(str(creator.name) for creator in self.trt.get_plugin_registry().all_creators)
+
+    def lacks_plugin(self, op_type: str) -> str | None:
+        """Why an operator that the parser builds from a shipped plugin cannot be built, or None."""
+        name = FROM_PLUGINS.get(op_type)
+        if not name or name in self.shipped_plugins:
+            return None
+        return f"{self.label} builds {op_type} from its plugin {name}, which is not there"
+
+    @property
+    def takes_plugins(self) -> bool:
+        """Whether plugins can be written for it in Python."""
+        return hasattr(self.trt, "IPluginCreatorV3One") and hasattr(self.trt.INetworkDefinition, "add_plugin_v3")
 
 
 @functools.cache

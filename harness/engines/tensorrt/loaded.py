@@ -9,16 +9,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import ExecutionError
-from ...graph import BFLOAT16
 from ..memory import Cuda
 from . import options as opts
-from .library import Library, Log, load_plugins
+from .library import DTYPES, Library, Log, load_plugins
 from .profiles import Ranges
-
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "FLOAT": np.dtype(np.float32), "HALF": np.dtype(np.float16), "BF16": BFLOAT16, "INT8": np.dtype(np.int8),
-    "INT32": np.dtype(np.int32), "INT64": np.dtype(np.int64), "BOOL": np.dtype(np.bool_), "UINT8": np.dtype(np.uint8),
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +36,7 @@ class Loaded:
         profiles: the ranges of the dynamic axes.
         log: where the library reports to.
         cuda_graphs: whether runs may be captured as CUDA graphs.
+        has_plugins: whether some of its layers are a user's plugins.
         keep: what the engine reads from: the runtime and the plan's bytes.
     """
 
@@ -54,6 +49,7 @@ class Loaded:
     profiles: tuple[Ranges, ...]
     log: Log
     cuda_graphs: bool
+    has_plugins: bool
     keep: tuple[Any, Any]
 
     @property
@@ -73,6 +69,7 @@ def load(
     names: tuple[Sequence[str], Sequence[str]],
     profiles: Sequence[Ranges],
     options: Mapping[str, Any],
+    has_plugins: bool = False,
 ) -> Loaded | None:
     """A plan's bytes on the GPU; None if the library refuses them.
 
@@ -84,6 +81,7 @@ def load(
         names: the names of the inputs and of the outputs, in the model's order.
         profiles: the ranges of the dynamic axes that it was built for.
         options: the engine's options.
+        has_plugins: whether some of its layers are a user's plugins.
 
     Raises:
         BuildError: a plugin library cannot be loaded.
@@ -104,10 +102,12 @@ def load(
 
     def tensor(of: str) -> Tensor:
         kind = str(engine.get_tensor_dtype(of)).rpartition(".")[2]
-        if kind not in _DTYPES:
+        if kind not in DTYPES:
             raise ExecutionError(f"{library.label}: {of!r} of part {name} has the type {kind}, unknown here")
-        return Tensor(of, _DTYPES[kind])
+        return Tensor(of, DTYPES[kind])
 
     inputs, outputs = (tuple(map(tensor, group)) for group in names)
     graphs: bool = opts.value_of(options, "cuda_graphs")
-    return Loaded(library, cuda, engine, name, inputs, outputs, tuple(profiles), log, graphs, (runtime, plan))
+    return Loaded(
+        library, cuda, engine, name, inputs, outputs, tuple(profiles), log, graphs, has_plugins, (runtime, plan)
+    )
