@@ -43,9 +43,10 @@ def _register(library: Library, plugin: plugins.Plugin) -> None:
     key = (plugin.name, plugin.version)
     with _LOCK:
         if key in library.creators:
+            library.creators[key].plugin = plugin  # the caller's word: the version is the same, and so is what it does
             return
-        creator = _types(library.trt)[1](plugin)
-        if not library.trt.get_plugin_registry().register_creator(creator, plugins.NAMESPACE):
+        registry, creator = library.trt.get_plugin_registry(), _types(library.trt)[1](plugin)
+        if not registry.register_creator(creator, plugins.NAMESPACE):
             raise BuildError(
                 f"{library.label} does not take {plugin.label} (version {plugin.version}): the name is taken"
             )
@@ -229,11 +230,12 @@ def _shapes(trt: Any, call: plugins.Call, inputs: Sequence[Any], builder: Any) -
     for number, ((dtype, _), sizes) in enumerate(zip(call.inputs, inputs)):
         shape: list[Size] = []
         for axis in range(len(sizes)):
-            if sizes[axis].is_constant():
-                shape.append(int(sizes[axis].get_constant_value()))
+            size = sizes[axis]
+            if size.is_constant():
+                shape.append(int(size.get_constant_value()))
             else:
                 symbol = f"i{number}_{axis}"
-                known[symbol] = sizes[axis]
+                known[symbol] = size
                 shape.append(Dim.symbol(symbol))
         types.append(TensorType(_DTYPES[dtype], tuple(shape)))
     return [_expressions(trt, kind.shape, known, builder) for kind in call.infer(types)]
@@ -250,15 +252,16 @@ def _expression(trt: Any, size: Size, known: Mapping[str, Any], builder: Any) ->
     """A size as TensorRT's expression; ``known`` has those of the inputs' sizes."""
     if isinstance(size, int):
         return builder.constant(size)
-    operation, total = trt.DimensionOperation, builder.constant(0)
+    total = builder.constant(0)
     for monomial, coefficient in size.terms.items():
         term = builder.constant(abs(coefficient))
         for atom in monomial:
             if isinstance(atom, FloorDiv):
-                parts = (_expression(trt, part, known, builder) for part in atom)
-                factor = builder.operation(operation.FLOOR_DIV, *parts)
+                over, under = (_expression(trt, part, known, builder) for part in atom)
+                factor = builder.operation(trt.DimensionOperation.FLOOR_DIV, over, under)
             else:
                 factor = known[atom]
-            term = builder.operation(operation.PROD, term, factor)
-        total = builder.operation(operation.SUM if coefficient > 0 else operation.SUB, total, term)
+            term = builder.operation(trt.DimensionOperation.PROD, term, factor)
+        added = trt.DimensionOperation.SUM if coefficient > 0 else trt.DimensionOperation.SUB
+        total = builder.operation(added, total, term)
     return total

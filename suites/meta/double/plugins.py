@@ -95,6 +95,7 @@ class Layer:
     plugin: Any
     inputs: list[str]
     outputs: list[str]
+    workspace: int = 0  # what it wants at the largest sizes
 
 
 # --- the parser ----------------------------------------------------------------------------------------------------------
@@ -111,15 +112,19 @@ def create(trt: Any, registry: Registry, node: onnx.NodeProto) -> tuple[Any, str
     creator = registry.get_creator(*key)
     if creator is None:
         return None, "Plugin not found, are the plugin name, version, and namespace correct?"
-    fields = [
-        trt.PluginField(name, np.frombuffer(attributes[name] + b"\0", np.int8), trt.PluginFieldType.CHAR)
-        for name in (field.name for field in creator.field_names)
-    ]
+    content = {field.name: np.frombuffer(attributes[field.name] + b"\0", np.int8) for field in creator.field_names}
     try:
-        made = creator.create_plugin(node.name, trt.PluginFieldCollection(fields), trt.TensorRTPhase.BUILD)
+        made = creator.create_plugin(node.name, fields(trt, content), trt.TensorRTPhase.BUILD)
     except Exception as error:  # noqa: BLE001 - C++ prints it, and tells only that there is no plugin
         return None, f"Could not create the plugin. ({type(error).__name__})"
     return made, ""
+
+
+def fields(trt: Any, content: Mapping[str, np.ndarray]) -> Any:
+    """Fields that point to these arrays: whoever calls keeps them."""
+    return trt.PluginFieldCollection(
+        [trt.PluginField(name, data, trt.PluginFieldType.CHAR) for name, data in content.items()]
+    )
 
 
 def cut(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -211,16 +216,16 @@ def configure(trt: Any, layer: Layer, types: Mapping[str, int], points: Sequence
         return "another type is taken as well"
     count = len(layer.inputs)
     build.configure_plugin(both[:count], both[count:])
-    assert int(build.get_workspace_size(both[:count], both[count:])) >= 0
+    layer.workspace = max(layer.workspace, int(build.get_workspace_size(both[:count], both[count:])))
     return ""
 
 
 def serialized(layer: Layer) -> dict[str, Any]:
-    fields = {f.name: base64.b64encode(bytes(f.data)).decode() for f in layer.plugin.get_fields_to_serialize()}
+    held = {f.name: base64.b64encode(bytes(f.data)).decode() for f in layer.plugin.get_fields_to_serialize()}
     plugin = layer.plugin
     return {
         "name": plugin.plugin_name, "version": plugin.plugin_version, "namespace": plugin.plugin_namespace,
-        "fields": fields, "node": layer.node.name,
+        "fields": held, "node": layer.node.name, "workspace": layer.workspace,
     }  # fmt: skip
 
 
@@ -232,8 +237,5 @@ def deserialized(trt: Any, registry: Registry, about: Mapping[str, Any]) -> Any:
     creator = registry.get_creator(about["name"], about["version"], about["namespace"])
     if creator is None:
         return None
-    fields = [
-        trt.PluginField(name, np.frombuffer(base64.b64decode(data), np.int8), trt.PluginFieldType.CHAR)
-        for name, data in about["fields"].items()
-    ]
-    return creator.create_plugin(about["name"], trt.PluginFieldCollection(fields), trt.TensorRTPhase.RUNTIME)
+    content = {name: np.frombuffer(base64.b64decode(data), np.int8) for name, data in about["fields"].items()}
+    return creator.create_plugin(about["name"], fields(trt, content), trt.TensorRTPhase.RUNTIME)

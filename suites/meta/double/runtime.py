@@ -51,7 +51,9 @@ class Runtime:
                     self.logger, f"getCreator could not find plugin {item['name']} version {item['version']}"
                 )
                 return None
-            engine.layers[node.name] = plugins.Layer(node, plugin, list(node.input), list(node.output))
+            engine.layers[node.name] = plugins.Layer(
+                node, plugin, list(node.input), list(node.output), item["workspace"]
+            )
         return engine
 
 
@@ -109,10 +111,13 @@ class Engine:
             for step in self.steps:
                 if isinstance(step, onnx.NodeProto):
                     layer = self.layers[step.name]
-                    found = plugins.output_shapes(layer, [values[name].shape for name in layer.inputs], self.trt)
-                    values |= {n: np.zeros(s, self.numpy_type(n)) for n, s in zip(layer.outputs, found)}
+                    sizes = plugins.output_shapes(layer, [values[name].shape for name in layer.inputs], self.trt)
+                    values |= {n: np.zeros(s, self.numpy_type(n)) for n, s in zip(layer.outputs, sizes)}
                 else:
-                    values |= zip(step.names, step.run({name: values[name] for name in step.reads}))
+                    found = dict(zip(step.names, step.run({name: values[name] for name in step.reads})))
+                    values |= found
+                    kind = onnx.helper.np_dtype_to_tensor_dtype
+                    self.types = {name: kind(value.dtype) for name, value in found.items()} | self.types
             self._shapes[key] = {name: value.shape for name, value in values.items()}
         return self._shapes[key]
 
@@ -234,7 +239,7 @@ class Context:
             return False
         try:
             self._enqueue_steps(stream, self.device_memory)
-        except Exception as error:  # noqa: BLE001 - C++ prints it, and tells only that something failed
+        except BaseException as error:  # noqa: BLE001 - C++ prints it, and tells only that something failed
             self.trt.report(self.engine.logger, f"enqueue: Error Code 2: Internal Error ({type(error).__name__})")
             return False
         if self.profiler is not None:
@@ -262,6 +267,7 @@ class Context:
         engine, cuda = self.engine, self.trt.cuda
         addresses = dict(self.addresses)
         between = {name for layer in engine.layers.values() for name in (*layer.inputs, *layer.outputs)}
+        between |= {n for step in engine.steps if isinstance(step, Runner) for n in (*step.reads, *step.names)}
         for name in sorted(between - set(addresses)):
             size = int(np.prod(shapes[name])) * engine.numpy_type(name).itemsize
             address, room = self._between.get(name, (0, -1))
@@ -286,11 +292,8 @@ class Context:
             plugin.on_shape_change(read, written)
             self._told = (layer.node.name, shapes)
         plugin.set_tactic(0)
-        size = int(plugin.get_workspace_size(
-            *([plugins.dynamic(trt, [shapes[n]] * 3, types[n]) for n in names] for names in (layer.inputs, layer.outputs))
-        ))  # fmt: skip
-        if size and layer.node.name not in self._between:
-            self._between[layer.node.name] = (self.trt.cuda.malloc(size), size)
+        if layer.workspace and layer.node.name not in self._between:
+            self._between[layer.node.name] = (self.trt.cuda.malloc(layer.workspace), layer.workspace)
         workspace, _ = self._between.get(layer.node.name, (0, 0))
         places = ([addresses[name] for name in names] for names in (layer.inputs, layer.outputs))
         plugin.enqueue(read, written, *places, workspace, stream)

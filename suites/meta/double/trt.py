@@ -107,7 +107,7 @@ class Builder:
         described = self._add_plugins(network, config)
         if described is None:
             return None
-        plan = self.real.build_serialized_network(network.real, config.real)
+        plan = b"" if network.is_empty else self.real.build_serialized_network(network.real, config.real)
         if plan is None:
             return None
         self.trt.builds += 1
@@ -138,7 +138,7 @@ class Builder:
                         self.trt.report(self.logger, problem)
                         return None
             engine.create_execution_context(self.trt.real.ExecutionContextAllocationStrategy.STATIC).time(points[1])
-        except Exception as error:  # noqa: BLE001 - C++ prints it, and tells only that something failed
+        except BaseException as error:  # noqa: BLE001 - C++ prints it, and tells only that something failed
             self.trt.report(self.logger, f"Error Code 2: Internal Error ({type(error).__name__} in a plugin)")
             return None
         return [plugins.serialized(layer) for layer in network.layers.values()]
@@ -148,6 +148,7 @@ class Network:
     def __init__(self, real: Any) -> None:
         self.real, self.model, self.folder = real, b"", ""
         self.layers: dict[str, plugins.Layer] = {}
+        self.is_empty = False
 
 
 class Config:
@@ -239,7 +240,9 @@ class Parser:
                 self.trt.report(self.logger, problem)
                 return False
             self.network.layers[node.name] = plugins.Layer(node, made, list(node.input), list(node.output))
-        return bool(self.real.parse(plugins.cut(proto).SerializeToString(), path))
+        rest = plugins.cut(proto)
+        self.network.is_empty = not rest.graph.node  # then there is nothing for RTX to judge
+        return self.network.is_empty or bool(self.real.parse(rest.SerializeToString(), path))
 
     def parse_from_file(self, path: str) -> bool:
         with open(path, "rb") as file:
