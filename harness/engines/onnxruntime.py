@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .. import plugins
 from ..errors import BuildError, EngineMissing, ExecutionError, OptionError
 from ..operators.context import OPSET, Fragment
 from .base import Array, BuildRequest, Session, check_known
+from .layers import Layer, LayerTime
 
 OPTIONS = {
     "threads": "threads of one run (default: all cores)",
@@ -97,15 +98,21 @@ class OnnxRuntimeEngine:
             from .python import PluginSession
 
             return PluginSession(request.model, request.name, request.options)
+        return OnnxRuntimeSession(
+            self._open(request), request.name, request.model, functools.partial(self._open, request)
+        )
+
+    def _open(self, request: BuildRequest, change: Callable[[Any], None] = lambda options: None) -> Any:
+        """ONNX Runtime's own session, its options changed first."""
         options = self._session_options(request)
+        change(options)
         try:
             payload, folder = serialise(request.model)
             if folder:
                 options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-            session = self.library.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
+            return self.library.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base
             raise BuildError(f"onnxruntime refuses segment {request.name}: {_first_line(error)}") from None
-        return OnnxRuntimeSession(session, request.name)
 
     def _session_options(self, request: BuildRequest) -> Any:
         options = self.library.SessionOptions()
@@ -128,11 +135,18 @@ def _has_fp8(model: ir.Model) -> bool:
 
 
 class OnnxRuntimeSession:
-    """A built model; may be run from several threads at once."""
+    """A built model; may be run from several threads at once.
 
-    def __init__(self, session: Any, name: str) -> None:
+    Args:
+        session: ONNX Runtime's own.
+        name: the part's name, for messages.
+        model: what it was built from.
+        again: makes ``session`` once more, with changed options.
+    """
+
+    def __init__(self, session: Any, name: str, model: ir.Model, again: Callable[..., Any]) -> None:
         self.session = session
-        self.name = name
+        self.name, self._model, self._again = name, model, again
         self.input_names = [item.name for item in session.get_inputs()]
         self.output_names = [item.name for item in session.get_outputs()]
         self._run = session._sess.run  # the public method only adds checks that have been made already
@@ -143,6 +157,18 @@ class OnnxRuntimeSession:
         except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base
             raise ExecutionError(f"onnxruntime failed in segment {self.name}: {_first_line(error)}") from None
         return found
+
+    def layers(self) -> list[Layer]:
+        """The nodes of ONNX Runtime's optimized graph, each with the MXNet nodes in it."""
+        from .optimized import describe_layers
+
+        return describe_layers(self._model, self._again)
+
+    def profile(self, inputs: Sequence[Any], runs: int = 10) -> list[LayerTime]:
+        """Milliseconds a run spends in each of them, measured by ONNX Runtime's own profiler."""
+        from .optimized import measure_layers
+
+        return measure_layers(self._model, self._again, dict(zip(self.input_names, inputs)), runs)
 
 
 # --- constants -------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from ...operators.context import Fragment
 from ...plugins import in_model, read_node
 from .. import capability, memory, plan_cache, shared_cache
 from ..base import BuildRequest, Session
+from ..layers import owners_of
 from . import build as building
 from . import library as libraries
 from . import options as opts
@@ -219,7 +220,7 @@ class TensorRTEngine:
             opts.value_of(options, "contexts"),
             opts.value_of(options, "scratch") == "shared",
             found.outcome,
-            [str(node.name) for node in graph],
+            owners_of(recipe.model),
             _MAGIC + order.key.encode(),
         )
 

@@ -9,10 +9,11 @@ import onnx_ir as ir
 from ...errors import BuildError, OptionError
 from ...plugins import in_model
 from ..base import Profile, Range
+from ..layers import owner_of
 from . import library as libraries
 from .build import Recipe, run_builder, start
 from .profiles import make_profiles
-from .refusals import Refusal, builder_refusals, owner_of, parser_refusals
+from .refusals import Refusal, builder_refusals, parser_refusals
 from .rewrite import rewritten
 
 DEFAULT_TARGETS = ("SM89", "SM120")

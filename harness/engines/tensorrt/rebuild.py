@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from .inspection import LayerTime
+from ..layers import LayerTime
 from .lane import shapes_of
 from .pending import Pending
 from .profiles import Ranges, describe, holds, widened

@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from ..layers import owner_of
 from .library import Library, Log
 
 
@@ -75,11 +76,6 @@ def builder_refusals(model: ir.Model, messages: Sequence[str]) -> list[Refusal]:
 
 def _names_in(message: str, nodes: Mapping[str, Any]) -> list[str]:
     return [word for word in re.split(r"[\s\[\]{}()+,]+", message) if word.rstrip(".") in nodes]
-
-
-def owner_of(node: str) -> str:
-    """The MXNet node of an ONNX node: lowerings name theirs ``NODE/Operator``."""
-    return node.rpartition("/")[0] or node
 
 
 def _refusal(nodes: Mapping[str, ir.Node], name: str, reason: str, stage: str) -> Refusal:

@@ -16,8 +16,9 @@ from typing import Any
 import numpy.typing as npt
 
 from ...errors import ExecutionError, InputError
+from ..layers import Layer, LayerTime, Owners
 from ..memory import CudaError, shared_scratch
-from .inspection import Layer, LayerTime, describe_layers, layer_times
+from .inspection import describe_layers, layer_times
 from .lane import Lane, shapes_of
 from .loaded import Loaded
 from .pending import Pending
@@ -34,7 +35,7 @@ class TensorRTSession:
         contexts: how many runs may be under way at once.
         share_scratch: whether activations lie in the memory that all engines of the device share.
         outcome: how the plan was come by, as the plan cache says it.
-        nodes: the ONNX nodes' names, by which layers are traced back.
+        owners: the ONNX nodes and whose they are, by which layers are traced back.
         head: what ``plan_bytes`` puts before the plan.
     """
 
@@ -46,7 +47,7 @@ class TensorRTSession:
         contexts: int = 2,
         share_scratch: bool = False,
         outcome: str = "",
-        nodes: Sequence[str] = (),
+        owners: Owners | None = None,
         head: bytes = b"",
     ) -> None:
         self.loaded: Loaded | None = loaded
@@ -56,7 +57,7 @@ class TensorRTSession:
         self.outcome = outcome
         self._scratch = shared_scratch(loaded.cuda) if share_scratch else None
         self._limit = contexts
-        self._nodes, self._head = tuple(nodes), head
+        self._owners, self._head = dict(owners or {}), head
         self._lanes: list[Lane] = []  # those that were given back longest ago first
         self._change = threading.Condition()
         self._give(self._new_lane(loaded))  # so that a GPU without enough memory is noticed now
@@ -164,7 +165,7 @@ class TensorRTSession:
 
     def layers(self) -> list[Layer]:
         """The layers of the plan, each with the MXNet nodes in it; all there is needs ``profiling="detailed"``."""
-        return describe_layers(self.library.trt, self._opened().engine, self._nodes)
+        return describe_layers(self.library.trt, self._opened().engine, self._owners)
 
     def profile(self, inputs: Sequence[Any], runs: int = 10) -> list[LayerTime]:
         """Milliseconds a run spends in each layer, measured by TensorRT's own profiler.
@@ -172,7 +173,7 @@ class TensorRTSession:
         The sum is above the time of a run without a profiler: layers no longer overlap.
         """
         with self._lane(inputs) as lane:
-            return layer_times(lane.measure(inputs, runs), runs, self._nodes)
+            return layer_times(lane.measure(inputs, runs), runs, self._owners)
 
     def plan_bytes(self) -> bytes:
         """The plan with the key of what it was built from: what the engine's ``load_plan`` takes."""
