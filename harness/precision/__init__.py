@@ -20,7 +20,7 @@ Sample = Mapping[str, Array]
 Samples = Callable[[], Iterable[Sample]]
 
 OPTIONS = {
-    "calibrator": "how int8 and fp8 ranges are found: 'entropy' (default), 'minmax', 'percentile' or 'mse'",
+    "calibrator": "how ranges are found: 'percentile' (int8's default), 'minmax' (fp8's), 'mse', or MXNet's 'entropy'",
     "percentile": "share of values, in percent, that the range of the percentile calibrator covers (default 99.99)",
     "calibration_table": "path of a table that `mxtrt calibrate` wrote, instead of samples",
     "exclude": "names of MXNet nodes that are not quantized",
