@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 import json
 import sys
 import traceback
@@ -80,6 +81,39 @@ def main() -> None:
     except Exception:  # noqa: BLE001 - the one place where a defect of ours may end
         traceback.print_exc()
         _fail(DEFECT, "this is a defect of mxtrt; please report it with the lines above")
+
+
+@app.callback()
+def prepare(
+    modules: Annotated[
+        list[str] | None, typer.Option("--import", metavar="MODULE", help="a module or file.py that registers plugins")
+    ] = None,
+) -> None:
+    """MXNet models on TensorRT and ONNX Runtime, with proof that the numbers are still MXNet's."""
+    for name in modules or ():
+        _import(name)
+
+
+def _import(name: str) -> None:
+    """Import a module, or a file as a module.
+
+    Raises:
+        OptionError: it cannot be imported.
+    """
+    path = Path(name)
+    try:
+        if path.suffix != ".py":
+            importlib.import_module(name)
+            return
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+    except HarnessError:
+        raise
+    except Exception as error:
+        raise OptionError(f"--import {name}: {type(error).__name__}: {error}") from error
 
 
 # --- compiling and running -------------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ from harness.engines import base
 from harness.engines.base import BuildRequest
 from harness.graph import Entry, Graph, Node
 
+from . import bad_input
+
 HOME = Path(harness.__file__).parents[1]
 X = (np.arange(-6, 6, dtype=np.float32) / 4).reshape(4, 3)  # numbers that 16 bits hold
 
@@ -445,6 +447,28 @@ def test_triton_cannot_load_plugins(tmp_path: Path) -> None:
     compiled(only).save(tmp_path / "saved")
     with pytest.raises(harness.OptionError, match="MXNet_Custom_mine run in Python plugins, which Triton cannot load"):
         export([str(tmp_path / "saved")], tmp_path / "repository", "m", 1, 100, False)
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_imports_plugins_first(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    from harness import cli
+
+    from .test_cli import _mxtrt
+
+    path, params = example().write_model(tmp_path)
+    plugins.unregister("Custom", "capped_swish")
+    bad_input.write_params(tmp_path / "net-0000.params", params)
+    command = ("explain", path, "--params", str(tmp_path / "net-0000.params"), "-i", "data=2,3", "--fallback", "error")
+    code, _, err = _mxtrt(monkeypatch, capsys, *command, "--engine", "onnxruntime")
+    assert code == cli.FAILED and "@harness.plugin('Custom', op_type=...) registers it here" in err
+    file = str(HOME / "examples" / "plugin.py")
+    code, out, _ = _mxtrt(monkeypatch, capsys, "--import", file, *command, "--engine", "onnxruntime")
+    assert code == cli.OK and "is run by its plugin's NumPy function" in out
+    for wrong, words in (("no_such_module", "ModuleNotFoundError"), (str(tmp_path / "gone.py"), "FileNotFoundError")):
+        code, _, err = _mxtrt(monkeypatch, capsys, "--import", wrong, *command)
+        assert code == cli.FAILED and f"--import {wrong}: {words}" in err.replace("\n", "")
 
 
 # --- the example ---------------------------------------------------------------------------------------------------------
