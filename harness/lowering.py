@@ -273,6 +273,10 @@ def _lower_body(
     for item in lowered.nodes.values():
         if item.reason is not None:
             raise Unsupported(f"in its body, {item.node.name!r} ({item.node.operator}): {item.reason}")
+        if item.plugin:
+            raise Unsupported(
+                f"in its body, {item.node.name!r} ({item.node.operator}) is a plugin's, which run outside only"
+            )
     return [item.fragment for item in lowered.nodes.values() if item.fragment], lowered.outputs
 
 

@@ -355,6 +355,20 @@ def test_a_plugin_is_never_left_to_mxnet_for_the_size_of_its_part() -> None:
         compiled(min_segment_size=2)
 
 
+def test_a_plugin_in_the_body_of_a_loop_is_refused() -> None:
+    register()
+    body = Graph(
+        (Node("x", "null"), Node("mine0", "Custom", (Entry(0),), {"op_type": "mine"})), (Entry(1),), ("mine0_output",)
+    )
+    attributes = {
+        "num_args": "2", "num_outputs": "1", "num_out_data": "1", "in_state_locs": "()", "in_data_locs": "(0,)",
+        "remain_locs": "()",
+    }  # fmt: skip
+    nodes = (Node("data", "null"), Node("loop0", "_foreach", (Entry(0),), attributes, (body,)))
+    with pytest.raises(harness.UnsupportedOperator, match="in its body, 'loop0.*mine0' .Custom. is a plugin's"):
+        compiled(Graph(nodes, (Entry(1),), ("y",)))
+
+
 # --- precision -----------------------------------------------------------------------------------------------------------
 
 

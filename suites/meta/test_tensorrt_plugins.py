@@ -19,11 +19,13 @@ import pytest
 import harness
 from harness import numerics, plugins
 from harness.compiler import compile_graph
+from harness.dims import Dim
 from harness.engines import base, plan_cache
 from harness.engines.memory import Kernel, kernels
 from harness.engines.tensorrt import TensorRTEngine, check_model
 from harness.engines.tensorrt import library as libraries
-from harness.graph import Entry, Graph, Node
+from harness.graph import Entry, Graph, Node, TensorType
+from harness.operators.context import Fragment, Value
 
 from .double import DoubleCuda, make_engine
 from .double.runtime import read, write
@@ -275,6 +277,27 @@ def test_what_the_library_cannot_run_is_a_part_of_its_own(
     own = "tensorrt_rtx" if rtx else "tensorrt"
     assert [segment.engine for segment in model.segments] == [own, "python", own]
     assert re.search(f"mine0 .Custom. is run by its plugin's NumPy function: {reason}", model.plan.notices[0])
+
+
+def test_sizes_that_vary_need_infer(engine: TensorRTEngine) -> None:
+    """Without it MXNet tells the types to the compiler, and nobody to TensorRT."""
+
+    class NoInfer:
+        def numpy(self, a: Any, x: np.ndarray) -> np.ndarray:
+            return x
+
+        def cuda(self, *_: Any) -> None: ...
+
+    harness.plugin("Custom", op_type="other")(NoInfer)
+    found = plugins.find("Custom", {"op_type": "other"})
+    for size, refused in ((4, False), (Dim.symbol("data_0"), True)):
+        kind = TensorType(F32, (size, 3))
+        x, y = Value("x", kind), Value("y", kind)
+        call = plugins.call(found, "mine0", {"op_type": "other"}, [kind], [kind])  # type: ignore[arg-type]
+        fragment = Fragment([plugins.node_of(call, [x], ["y"], "mine0/node")], {"x": x, "y": y})
+        reason = engine.refuse(fragment)
+        assert (reason is not None) == refused, reason
+        assert not refused or "has no method infer, and its outputs' sizes vary" in str(reason)
 
 
 def test_rtx_never_meets_a_plugin(engine: TensorRTEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
