@@ -120,7 +120,7 @@ INT8 = """# INT8
 
 `precision="int8"` puts Q/DQ pairs into the graph, where TensorRT's rules want them: symmetric, activations per tensor,
 weights per output channel, biases in float. Ranges come from samples, `calibration=` (an iterable of
-`{input: array}`, read once and not kept), or from the table of `mxtrt calibrate`. On ONNX Runtime the codes are INT8's
+`{input: array}`, read once and not kept; a list with `min_sqnr`), or from the table of `mxtrt calibrate`. On ONNX Runtime the codes are INT8's
 and the arithmetic is mostly float: it tells the accuracy, not the speed.
 
 | option | what |
