@@ -272,7 +272,7 @@ def test_a_plugin_that_fails_is_named_and_the_process_lives(engine: TensorRTEngi
 
 
 def test_shipped_plugins_are_in_the_registry(engine: TensorRTEngine) -> None:
-    assert {"ROIAlign_TRT", "ModulatedDeformConv2d"} <= engine.library.shipped_plugins
+    assert "ROIAlign_TRT" in engine.library.shipped_plugins
 
 
 def test_a_shape_outside_builds_a_further_plan(engine: TensorRTEngine, tmp_path: Path) -> None:

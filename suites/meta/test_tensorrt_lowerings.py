@@ -67,7 +67,7 @@ class Library:
         return op_type != "Mish"
 
     def lacks_plugin(self, op_type: str) -> str | None:
-        return "TensorRT of a test lacks the plugin" if op_type == "DeformConv" else None
+        return "TensorRT of a test lacks the plugin" if op_type == "RoiAlign" and not self.is_rtx else None
 
 
 NUMBERS = itertools.count()
@@ -117,7 +117,7 @@ REFUSED: dict[str, str | None] = {
     "an operator never built": refused("Unique", value((5,))),
     "an operator the parser lacks": refused("Mish", value()),
     "NonZero on RTX": refused("NonZero", value(), rtx=True),
-    "an operator whose plugin is missing": refused("DeformConv", value(), value(), value(), kernel_shape=[1, 1]),
+    "an operator whose plugin is missing": refused("RoiAlign", value(), value((1, 4)), value((1,), "int64")),
 }
 ACCEPTED: dict[str, str | None] = {
     "TopK 3840": refused("TopK", value((1, 5000)), const(3840), outputs=2),

@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from harness.engines import base, plan_cache
 from harness.engines.memory import Kernel, kernels
 from harness.engines.tensorrt import TensorRTEngine, check_model
 from harness.engines.tensorrt import library as libraries
+from harness.engines.tensorrt.library import Library
 from harness.graph import Entry, Graph, Node, TensorType
 from harness.operators.context import Fragment, Value
 
@@ -395,6 +397,10 @@ def test_shipped_plugins_are_looked_for_by_name(engine: TensorRTEngine) -> None:
     assert engine.library.lacks_plugin("RoiAlign") is None and engine.library.lacks_plugin("Relu") is None
     rtx = make_engine(engine.cuda, rtx=True).library  # type: ignore[arg-type]
     assert rtx.lacks_plugin("RoiAlign") is None  # read from RTX's real registry
-    assert rtx.lacks_plugin("DeformConv") == (
-        "TensorRT-RTX 10.6.0 builds DeformConv from its plugin ModulatedDeformConv2d, which is not there"
+    registry = SimpleNamespace(all_creators=[SimpleNamespace(name="EfficientNMS_TRT")])
+    without = Library(
+        "tensorrt", SimpleNamespace(__version__="10.6.0", IBuilderConfig=object, get_plugin_registry=lambda: registry)
+    )
+    assert without.lacks_plugin("RoiAlign") == (
+        "TensorRT 10.6.0 builds RoiAlign from its plugin ROIAlign_TRT, which is not there"
     )

@@ -89,7 +89,7 @@ def start(library: Library, recipe: Recipe) -> Job:
 def _set_sampling(library: Library, network: Any, model: ir.Model) -> None:
     """GridSample's mode, which the parser of 10.6 knows by its older name only: it takes "linear" for "nearest"."""
     linear = {node.name for node in model.graph if node.op_type == "GridSample" and _mode(node) == "linear"}
-    for layer in map(network.get_layer, range(network.num_layers)) if linear else ():
+    for layer in [network.get_layer(i) for i in range(network.num_layers)] if linear else ():
         if layer.type == library.trt.LayerType.GRID_SAMPLE and layer.name in linear:
             layer.__class__ = library.trt.IGridSampleLayer  # the network gives out the base class
             layer.interpolation_mode = library.trt.InterpolationMode.LINEAR

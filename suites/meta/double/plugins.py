@@ -18,7 +18,7 @@ from onnx import helper, utils
 DOMAIN = "mxtrt.plugins"
 KINDS = {1: "FLOAT", 10: "HALF", 16: "BF16", 3: "INT8", 6: "INT32", 7: "INT64", 9: "BOOL", 2: "UINT8"}
 # What TensorRT 10.6's registry holds of those that the parser builds operators from (read from it).
-SHIPPED = ("ROIAlign_TRT", "ModulatedDeformConv2d", "InstanceNormalization_TRT", "EfficientNMS_TRT", "ScatterElements")
+SHIPPED = ("ROIAlign_TRT", "InstanceNormalization_TRT", "EfficientNMS_TRT", "ScatterElements")
 Shape = tuple[int, ...]
 
 
