@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .inputs import Input
     from .model import Model
     from .operators.registry import operators
+    from .plugins import plugin
 
 _HOMES = {
     "compile": "compiler",
@@ -38,6 +39,7 @@ _HOMES = {
     "operators": "operators.registry",
     "Model": "model",
     "Input": "inputs",
+    "plugin": "plugins",
     **dict.fromkeys(
         (
             "ArtifactError", "BuildError", "CacheError", "CalibrationError", "EngineError", "EngineMissing",
@@ -67,6 +69,7 @@ __all__ = [
     "compile",
     "load",
     "operators",
+    "plugin",
     "to_onnx",
 ]
 

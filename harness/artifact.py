@@ -27,11 +27,13 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from .engines.base import BuildRequest, Engine, Session, get_engine
+from .engines.python import PluginSession
 from .errors import ArtifactError, Blocked, EngineMissing, HarnessError, OptionError
 from .executor import Program, Step
 from .frontend.params import read_params, write_params
 from .inputs import Input
 from .model import Model, Plan, Segment
+from .plugins import in_model, read_node
 
 Array = npt.NDArray[Any]
 Document = dict[str, Any]
@@ -183,11 +185,18 @@ def _write_parts(model: Model, place: Path) -> Document:
             _write_part(place, number, part, step, onnx_model)
             for number, (part, step, onnx_model) in enumerate(zip(model.segments, program.steps, plan.models))
         ],
+        "plugins": _plugins(plan),
         "fallbacks": [list(blocked) for blocked in model.fallbacks],
         "notices": list(plan.notices),
         "removed": [list(pair) for pair in plan.removed],
         "program": {"slots": program.slots, "outputs": list(program.outputs)},
     }
+
+
+def _plugins(plan: Plan) -> dict[str, str]:
+    """The user's plugins that the model needs, with their versions."""
+    calls = [read_node(node) for part in plan.models if part is not None for node in in_model(part)]
+    return {call.plugin.name: call.plugin.version for call in calls}
 
 
 def _write_part(place: Path, number: int, part: Segment, step: Step, model: ir.Model | None) -> Document:
@@ -316,6 +325,9 @@ def _link(
     for number, entry in enumerate(document["segments"]):
         if entry["engine"] == "mxnet":
             session, model = _mxnet_session(entry, place, constants), None
+        elif entry["engine"] == "python":
+            model = _onnx_model(place / entry["model"], document["files"])
+            session = PluginSession(model, f"segment{number}")
         else:
             model = _onnx_model(place / entry["model"], document["files"])
             model = _converted(model, document["precision"], wanted, library.narrow_types)
@@ -323,7 +335,7 @@ def _link(
             session = _session(request, library, place / entry["plan"] if same and "plan" in entry else None)
         steps.append(Step(session, *(tuple(entry[key]) for key in ("reads", "writes", "last_use"))))
         models.append(model)
-        runs_on = "mxnet" if model is None else chosen
+        runs_on = entry["engine"] if entry["engine"] in ("mxnet", "python") else chosen
         segments.append(Segment(runs_on, tuple(entry["operators"]), tuple(entry["nodes"])))
     wiring = document["program"]
     program = Program(len(specs), wiring["slots"], constants, tuple(steps), tuple(wiring["outputs"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 import json
 import sys
 import traceback
@@ -59,6 +60,10 @@ Options = Annotated[
     list[str] | None, typer.Option("--option", "-O", metavar="KEY=VALUE", help="an option of the engine")
 ]
 CacheDir = Annotated[str | None, typer.Option("--cache-dir", help="where built plans are kept")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option("--data", "-d", metavar="NAME=FILE.npy", help="an input's array; random if not given"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for a program")]
 
 
@@ -76,6 +81,39 @@ def main() -> None:
     except Exception:  # noqa: BLE001 - the one place where a defect of ours may end
         traceback.print_exc()
         _fail(DEFECT, "this is a defect of mxtrt; please report it with the lines above")
+
+
+@app.callback()
+def prepare(
+    modules: Annotated[
+        list[str] | None, typer.Option("--import", metavar="MODULE", help="a module or file.py that registers plugins")
+    ] = None,
+) -> None:
+    """MXNet models on TensorRT and ONNX Runtime, with proof that the numbers are still MXNet's."""
+    for name in modules or ():
+        _import(name)
+
+
+def _import(name: str) -> None:
+    """Import a module, or a file as a module.
+
+    Raises:
+        OptionError: it cannot be imported.
+    """
+    path = Path(name)
+    try:
+        if path.suffix != ".py":
+            importlib.import_module(name)
+            return
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+    except HarnessError:
+        raise
+    except Exception as error:
+        raise OptionError(f"--import {name}: {type(error).__name__}: {error}") from error
 
 
 # --- compiling and running -------------------------------------------------------------------------------------------
@@ -104,6 +142,12 @@ def compile_command(
 @app.command()
 def explain(
     model: ModelArgument,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="each engine's layers, with the MXNet nodes in each")
+    ] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="measure each layer, too")] = False,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="how often, with --profile")] = 20,
+    data: Data = None,
     params: Params = None,
     inputs: Inputs = None,
     engine: EngineName = None,
@@ -113,17 +157,26 @@ def explain(
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Which engine runs which part, what MXNet runs and why, what was removed."""
-    _show_model(_open(model, params, inputs, engine, precision, fallback, option, cache_dir), as_json)
+    """Which engine runs which part, what MXNet runs and why, what was removed; --layers: what the engines made of it."""
+    compiled = _open(model, params, inputs, engine, precision, fallback, option, cache_dir)
+    if not layers and not profile:
+        _show_model(compiled, as_json)
+        return
+    from . import layers as listing
+
+    given = {name: _read_array(path) for name, path in _pairs(data, "--data").items()}
+    with _busy("measuring" if profile else "asking the engines"):
+        rows = listing.layers(compiled, runs if profile else 0, given)
+    if as_json:
+        _print_json(listing.as_json(rows))
+    else:
+        _console().print(listing.as_table(rows))
 
 
 @app.command()
 def run(
     model: ModelArgument,
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", "-d", metavar="NAME=FILE.npy", help="an input's array; random if not given"),
-    ] = None,
+    data: Data = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="write the outputs as this .npz file")] = None,
     params: Params = None,
     inputs: Inputs = None,

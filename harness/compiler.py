@@ -15,6 +15,7 @@ import onnx_ir as ir
 from .collection import without_collection
 from .dims import Dim
 from .engines.base import BuildRequest, Engine, Profile, Range, Session, check_known, get_engine
+from .engines.python import PluginSession
 from .errors import Blocked, EngineMissing, InputError, OptionError, UnsupportedOperator
 from .executor import Program, Step
 from .frontend import compat
@@ -25,6 +26,7 @@ from .lowering import Infer, LoweredGraph, assemble, lower, names_used
 from .model import Model, Plan, Segment
 from .operators.context import Fragment, Missing, Untyped, Value
 from .partition import Part, partition
+from .plugins import asks_mxnet
 from .precision import OPTIONS as CONVERSION_OPTIONS
 from .precision import Request, Samples, convert, read_samples, split_options
 
@@ -176,7 +178,7 @@ def _lower(
         values[name] = value
         dims.update({str(size): size for size in value.shape if isinstance(size, Dim)})
     infer: Infer = _no_inference
-    if fallback == "mxnet" and compat.available():
+    if (fallback == "mxnet" or asks_mxnet(graph)) and compat.available():
         from .engines.mxnet import Inference
 
         infer = Inference(graph.np_shape, dims)
@@ -226,12 +228,16 @@ def _cut(lowered: LoweredGraph, engine: str, fallback: str, min_segment_size: in
     for index, node in lowered.nodes.items():
         if node.node.is_variable or (node.fragment is not None and not node.fragment.nodes):
             continue
-        colours[index] = engine if node.fragment is not None else "mxnet"
+        colours[index] = "mxnet" if node.fragment is None else "python" if node.on_host else engine
     parts = partition(colours, sources)
     small = {n for part in parts if part.engine == engine and len(part.nodes) < min_segment_size for n in part.nodes}
     if not small:
         return parts
-    if fallback == "error" or not compat.available():
+    for index in [n for n in small if lowered.nodes[n].plugin]:
+        lowered.nodes[index].on_host = f"its part has fewer than min_segment_size={min_segment_size} nodes"
+        colours[index] = "python"
+        small.discard(index)
+    if small and (fallback == "error" or not compat.available()):
         raise OptionError(
             f"min_segment_size: {len(small)} nodes are in smaller parts, and MXNet may not run them "
             f"({'fallback is error' if fallback == 'error' else 'it is not installed'})"
@@ -319,9 +325,16 @@ def _link(
     ]
     plan = Plan(
         tuple(models), requests.profile, requests.library.name, requests.conversion.precision, requests.options,
-        tuple(notices), tuple(lowered.removed),
+        (*notices, *_on_host(lowered)), tuple(lowered.removed),
     )  # fmt: skip
     return Model(program, dict(specs), described, segments, fallbacks, plan)
+
+
+def _on_host(lowered: LoweredGraph) -> Iterable[str]:
+    """What the caller should know of plugins that the engine does not run."""
+    for node in lowered.nodes.values():
+        if node.on_host:
+            yield f"{node.node.name} ({node.node.operator}) is run by its plugin's NumPy function: {node.on_host}"
 
 
 def _samples_of(
@@ -389,6 +402,8 @@ def _session(
         taken = {value.name for value in reads}
         outputs = [(n if (n := head_names.get(v.name, v.name)) not in taken else v.name, v) for v in produced]
         model = assemble(name, [f for f in fragments if f is not None], reads, outputs)
+        if part.engine == "python":
+            return PluginSession(model, name), model
         return requests.build(name, model, samples)
     from .engines.mxnet import MXNetSession
 

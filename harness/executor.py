@@ -47,6 +47,11 @@ class Program:
         readers = [step.session for step in self.steps if slot in step.reads]
         return slot not in self.outputs and all(getattr(s, "accepts_device_arrays", False) for s in readers)
 
+    @property
+    def rebuilds(self) -> bool:
+        """Whether a size outside the ranges of the inputs is for the engine to decide about."""
+        return any(getattr(step.session, "rebuilds", False) for step in self.steps)
+
     def run(self, inputs: Sequence[Any]) -> list[Array]:
         """Fresh arrays, one per output."""
         if (

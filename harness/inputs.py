@@ -72,8 +72,8 @@ def read_inputs(inputs: Any) -> dict[str, Input]:
     return result
 
 
-def check_array(name: str, value: Any, spec: Input) -> npt.NDArray[Any]:
-    """``value`` as a NumPy array, if it has the type and a shape the model was compiled for.
+def check_array(name: str, value: Any, spec: Input, any_size: bool = False) -> npt.NDArray[Any]:
+    """``value`` as a NumPy array, if it has the type and a shape the model was compiled for; see ``check_shape``.
 
     Raises:
         InputError: it has not, or is not an array.
@@ -84,21 +84,24 @@ def check_array(name: str, value: Any, spec: Input) -> npt.NDArray[Any]:
             f"input {name!r}: the type is {array.dtype}, compiled for {spec.dtype.name}; "
             f"convert it with .astype({spec.dtype.name!r}), or compile with harness.Input(shape, {array.dtype.name!r})"
         )
-    check_shape(name, array.shape, spec)
+    check_shape(name, array.shape, spec, any_size)
     return array
 
 
-def check_shape(name: str, shape: Sequence[int], spec: Input) -> None:
-    """InputError unless the model was compiled for this shape."""
+def check_shape(name: str, shape: Sequence[int], spec: Input, any_size: bool = False) -> None:
+    """InputError unless the model was compiled for this shape.
+
+    ``any_size``: a size that varies may leave its range, since the engine then builds a further plan.
+    """
     shape = tuple(shape)
     if len(shape) != len(spec.shape):
         raise InputError(f"input {name!r}: the shape is {shape}, compiled for {spec}")
     for axis, (size, wanted) in enumerate(zip(shape, spec.shape)):
         if isinstance(wanted, tuple):
-            if not wanted[0] <= size <= wanted[2]:
+            if not any_size and not wanted[0] <= size <= wanted[2]:
                 raise InputError(
                     f"input {name!r}: axis {axis} has size {size}, compiled for {wanted[0]} to {wanted[2]}; "
-                    f"compile again with a wider range"
+                    f"compile again with a wider range, or for TensorRT with outside='rebuild'"
                 )
         elif size != wanted:
             raise InputError(

@@ -19,6 +19,7 @@ import onnx
 import onnx_ir as ir
 from onnx import helper
 
+from . import plugins
 from .collection import without_collection
 from .dims import Dim
 from .errors import HarnessError, ModelError
@@ -39,13 +40,20 @@ _SHAPE_ATTRIBUTES = ("kernel", "shape", "pooled_size", "output_size", "target_sh
 
 @dataclass(slots=True)
 class Lowered:
-    """What one node became: a fragment or the reason why there is none; what it reads, and its outputs."""
+    """What one node became: a fragment or the reason why there is none; what it reads, and its outputs.
+
+    Attributes:
+        plugin: whether the fragment is a node that a plugin runs.
+        on_host: why its NumPy function runs it and not the engine, "" if the engine does.
+    """
 
     node: Node
     fragment: Fragment | None
     outputs: tuple[Value, ...]
     inputs: tuple[Value, ...] = ()
     reason: str | None = None
+    plugin: bool = False
+    on_host: str = ""
 
 
 @dataclass(slots=True)
@@ -125,13 +133,17 @@ def _lower_node(
     refuse: Refuse,
     dims: dict[str, Dim],
 ) -> Lowered:
+    plugin = plugins.find(node.operator, node.attributes)
     try:
-        fragment, outputs = lower_operator(node, inputs, np_shape, dims)
+        if plugin is not None:
+            fragment, outputs = _lower_plugin(plugin, node, inputs, infer, dims)
+        else:
+            fragment, outputs = lower_operator(node, inputs, np_shape, dims)
         if len(outputs) < wanted:
             raise Unsupported(f"its output {wanted - 1} is used, and only {len(outputs)} output(s) can be lowered")
         reason = refuse(fragment)
-        if reason is None:
-            return Lowered(node, fragment, outputs, tuple(inputs))
+        if reason is None or plugin is not None:
+            return Lowered(node, fragment, outputs, tuple(inputs), None, plugin is not None, reason or "")
     except Unsupported as refusal:
         reason = str(refusal)
     except HarnessError as error:
@@ -144,6 +156,41 @@ def _lower_node(
         return Lowered(node, None, unknown, tuple(inputs), reason)
     known = tuple(Value(f"{node.name}:{i}", kind) for i, kind in enumerate(types))
     return Lowered(node, None, known, tuple(inputs), reason)
+
+
+def _lower_plugin(
+    plugin: plugins.Plugin, node: Node, inputs: Sequence[Value], infer: Infer, dims: dict[str, Dim]
+) -> tuple[Fragment, tuple[Value, ...]]:
+    """The one node that a plugin runs, and its outputs.
+
+    Raises:
+        Unsupported: nothing tells the types of its inputs or outputs.
+        ModelError: an attribute cannot be read, or the plugin's ``infer`` fails.
+    """
+    types = [value.type for value in inputs]
+    found = _types_of(plugin, node, inputs, types, infer)
+    dims.update({str(size): size for kind in found for size in kind.shape if isinstance(size, Dim)})
+    stem = f"{node.name}/{plugin.name}"
+    names = [stem] if len(found) == 1 else [f"{stem}:{i}" for i in range(len(found))]
+    outputs = tuple(Value(name, kind) for name, kind in zip(names, found))
+    call = plugins.call(plugin, node.name, node.attributes, types, found)
+    proto = plugins.node_of(call, inputs, names, stem)
+    return Fragment([proto], {value.name: value for value in (*inputs, *outputs)}), outputs
+
+
+def _types_of(
+    plugin: plugins.Plugin, node: Node, inputs: Sequence[Value], types: Sequence[TensorType], infer: Infer
+) -> Sequence[TensorType]:
+    if plugin.has_infer:
+        return plugins.infer(plugin, node.name, plugin.read(node.attributes, node.name), types)
+    advice = f"{plugin.label} does not tell the types of its outputs: give it a method infer"
+    try:
+        found = infer(node, inputs)
+    except ModelError as error:  # MXNet knows no such operator
+        raise ModelError(f"node {node.name!r} ({node.operator}): {advice} ({error})") from None
+    if found is None:
+        raise Unsupported(advice)
+    return found
 
 
 def lower_operator(
@@ -226,6 +273,10 @@ def _lower_body(
     for item in lowered.nodes.values():
         if item.reason is not None:
             raise Unsupported(f"in its body, {item.node.name!r} ({item.node.operator}): {item.reason}")
+        if item.plugin:
+            raise Unsupported(
+                f"in its body, {item.node.name!r} ({item.node.operator}) is a plugin's, which run outside only"
+            )
     return [item.fragment for item in lowered.nodes.values() if item.fragment], lowered.outputs
 
 
@@ -282,13 +333,12 @@ def assemble(
         ],
     )
     _rename(graph, renamed)
+    opsets = [helper.make_opsetid("", OPSET)]
+    if any(plugins.is_plugin(node) for node in nodes):
+        opsets.append(helper.make_opsetid(plugins.DOMAIN, 1))
     constants = _constants(graph, values, {value.name for value in inputs} | produced)
     graph.initializer.extend(_placeholder(name, array) for name, array in constants.items())
-    model = ir.from_proto(
-        helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="mxtrt"
-        )
-    )
+    model = ir.from_proto(helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="mxtrt"))
     for name, array in constants.items():
         model.graph.initializers[name].const_value = constant_tensor(name, array)
     return model

@@ -72,6 +72,7 @@ class Model:
         self.fallbacks = list(fallbacks)
         self.plan = plan
         self._program = program
+        self._any_size = program.rebuilds
         self._in_place = {name for slot, name in enumerate(inputs) if program.takes_device_array(slot)}
         self._expected = [(name, spec, spec.dtype, spec.shape) for name, spec in inputs.items()]
 
@@ -102,9 +103,9 @@ class Model:
     def _check(self, name: str, value: Any, spec: Input) -> Any:
         """The value as NumPy array; or itself, where it lies on a GPU and everything that reads it takes it there."""
         if name in self._in_place and is_device_array(value):
-            check_shape(name, value.shape, spec)
+            check_shape(name, value.shape, spec, self._any_size)
             return value
-        return check_array(name, value, spec)
+        return check_array(name, value, spec, self._any_size)
 
     def _signature(self) -> str:
         return ", ".join(f"{name}: {spec}" for name, spec in self.inputs.items()) or "no inputs"

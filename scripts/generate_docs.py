@@ -1,4 +1,4 @@
-"""Write docs/operators.md and docs/limitations.md from the operator registry and the suites' limitations.
+"""Write the pages of docs/ that are made of data: operators, limitations, and INT8 from its stored figures.
 
 ``python -m scripts.generate_docs`` writes them; ``--check`` only says whether they are stale (exit code 1).
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -89,7 +90,60 @@ def limitations_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES: dict[str, Callable[[], str]] = {"operators.md": operators_page, "limitations.md": limitations_page}
+def int8_page() -> str:
+    """How a model becomes INT8, and reports/int8.json as tables."""
+    stored = json.loads((DOCS.parent / "reports" / "int8.json").read_text())
+    results, memory = stored["results"], stored["results"].get("memory", {})
+    lines = [NOTICE, INT8]
+    lines += _table(tuple(stored["columns"]), (tuple(row) for row in stored["rows"]))
+    for name in (name for name in results if "exclusion" in results[name]):
+        found = results[name]["exclusion"]
+        lines += [
+            "",
+            f"`{name}`: {results[name]['calibration_images']} images of calibration, "
+            f"{results[name]['evaluation_images']} others evaluated. With `min_sqnr={found['wanted_sqnr_db']:g}` "
+            f"{len(found['excluded'])} of {results[name]['layers']} layers stay in FP32"
+            + (f": {_names(found['excluded'])}." if found["excluded"] else "."),
+            f"Alone in INT8, the most sensitive layers leave {_losses(found['most_sensitive'][:3])}.",
+        ]
+    if memory:
+        rows = ((count, f"{one['above'] / 1e6:.0f}") for count, one in memory["images"].items())
+        lines += ["", "## Memory", "", MEMORY, "", *_table(("images", "MB above imports at the peak"), rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _losses(layers: Iterable[tuple[str, float]]) -> str:
+    return ", ".join(f"{value:.1f} dB (`{name}`)" for name, value in layers)
+
+
+INT8 = """# INT8
+
+`precision="int8"` puts Q/DQ pairs into the graph, where TensorRT's rules want them: symmetric, activations per tensor,
+weights per output channel, biases in float. Ranges come from samples, `calibration=` (an iterable of
+`{input: array}`, read once and not kept; a list with `min_sqnr`), or from the table of `mxtrt calibrate`. On ONNX Runtime the codes are INT8's
+and the arithmetic is mostly float: it tells the accuracy, not the speed.
+
+| option | what |
+|---|---|
+| `calibrator` | `percentile` (default), `minmax`, `mse`, or MXNet's own `entropy` |
+| `exclude` | MXNet nodes that stay in FP32 |
+| `min_sqnr` | leave as many of the most sensitive layers in FP32 as every output needs to keep this signal-to-noise ratio |
+| `base_precision` | what the rest is computed in: `fp32` (default), `fp16` or `bf16` |
+
+`mxtrt calibrate MODEL --samples FOLDER --out TABLE.json --sensitivity` says what each layer loses alone.
+
+## Measured
+
+Trained networks on photographs, on ONNX Runtime, against FP32 (`python -m scripts.bench_int8`). The signal-to-noise
+ratio is of the logits; the top classes agree where the same set is ranked first.
+"""
+MEMORY = "EfficientNet-Lite0 compiled with so many images, made one by one, each time in a new process."
+
+PAGES: dict[str, Callable[[], str]] = {
+    "operators.md": operators_page,
+    "limitations.md": limitations_page,
+    "int8.md": int8_page,
+}
 
 
 def stale() -> list[str]:

@@ -128,7 +128,7 @@ def _parts(graph: Graph, lowered: LoweredGraph, options: Options) -> list[Part]:
         if node.node.is_variable or _is_generated(node):
             continue
         is_identity = node.fragment is not None and not node.fragment.nodes
-        colours[index] = "mxnet" if node.fragment is None or is_identity else "engine"
+        colours[index] = "mxnet" if node.fragment is None or node.on_host or is_identity else "engine"
         sources[index] = [entry.node for entry in graph.nodes[index].inputs]
     parts = [
         p for p in partition(colours, sources) if p.engine == "engine" and len(p.nodes) >= options.min_segment_size

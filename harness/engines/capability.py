@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 
+from .. import plugins
 from ..operators.context import Fragment, Value
 
 
@@ -25,7 +26,12 @@ class Knows(Protocol):
     @property
     def is_rtx(self) -> bool: ...
 
+    @property
+    def takes_plugins(self) -> bool: ...
+
     def has_operator(self, op_type: str) -> bool: ...
+
+    def lacks_plugin(self, op_type: str) -> str | None: ...
 
 
 MAX_RANK = 8
@@ -68,7 +74,6 @@ _NEVER = {
 }
 _NOT_ON_RTX = {
     "NonZero": "TensorRT-RTX has no NonZero",
-    "RoiAlign": "TensorRT-RTX lacks the plugin",
     "NonMaxSuppression": "TensorRT-RTX has no implementation",
 }
 
@@ -130,6 +135,8 @@ def refuse(fragment: Fragment, library: Knows) -> str | None:
 
 
 def _refuse_node(node: onnx.NodeProto, fragment: Fragment, library: Knows) -> str | None:
+    if plugins.is_plugin(node):
+        return _refuse_plugin(node, fragment, library)
     known = _NEVER.get(node.op_type) or (_NOT_ON_RTX.get(node.op_type) if library.is_rtx else None)
     if known:
         return known
@@ -142,7 +149,23 @@ def _refuse_node(node: onnx.NodeProto, fragment: Fragment, library: Knows) -> st
         reason = rule(node, fragment, {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute})
     if reason is None and not library.has_operator(node.op_type) and node.op_type not in REWRITTEN:
         reason = f"{library.label} has no ONNX operator {node.op_type}"
-    return reason
+    return reason or library.lacks_plugin(node.op_type)
+
+
+def _refuse_plugin(node: onnx.NodeProto, fragment: Fragment, library: Knows) -> str | None:
+    """Why a library cannot run a user's plugin."""
+    if not library.takes_plugins:
+        return f"{library.label} takes no plugins written in Python"
+    held = {attribute.name: onnx.helper.get_attribute_value(attribute).decode() for attribute in node.attribute}
+    call = plugins.read_call(held["call"], held["plugin_version"])
+    if not call.plugin.has_cuda:
+        return f"{call.plugin.label} has no method cuda"
+    if not call.plugin.has_infer and any(size < 0 for _, shape in call.outputs for size in shape):
+        return f"{call.plugin.label} has no method infer, and its outputs' sizes vary"
+    values = [fragment.values[name] for name in (*node.input, *node.output)]
+    reason = _refuse_values(values)
+    odd = next((value.dtype.name for value in values if value.dtype.name not in _ALL), None)
+    return reason or (f"TensorRT's plugins take no {odd}" if odd else None)
 
 
 def _refuse_values(values: Iterable[Value]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import onnx
 import onnx_ir as ir
 from onnx import defs
 
+from .. import plugins
 from ..errors import BuildError, EngineMissing, ExecutionError, OptionError
 from ..operators.context import OPSET, Fragment
 from .base import Array, BuildRequest, Session, check_known
+from .layers import Layer, LayerTime
 
 OPTIONS = {
     "threads": "threads of one run (default: all cores)",
@@ -74,6 +76,8 @@ class OnnxRuntimeEngine:
     def _refuse(self, nodes: Iterable[onnx.NodeProto], known: Mapping[str, str]) -> str | None:
         """The same for nodes whose values have these types; bodies of control flow included."""
         for node in nodes:
+            if plugins.is_plugin(node):
+                return "onnxruntime runs no plugins"
             types = tuple(known.get(name) for name in node.input)
             results = tuple(known.get(name) for name in node.output)
             if not _has_kernel(node.op_type, types, results):
@@ -90,15 +94,25 @@ class OnnxRuntimeEngine:
         return None
 
     def build(self, request: BuildRequest) -> Session:
+        if plugins.in_model(request.model):  # cut for another engine, and now run or calibrated here
+            from .python import PluginSession
+
+            return PluginSession(request.model, request.name, request.options)
+        return OnnxRuntimeSession(
+            self._open(request), request.name, request.model, functools.partial(self._open, request)
+        )
+
+    def _open(self, request: BuildRequest, change: Callable[[Any], None] = lambda options: None) -> Any:
+        """ONNX Runtime's own session, its options changed first."""
         options = self._session_options(request)
+        change(options)
         try:
             payload, folder = serialise(request.model)
             if folder:
                 options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-            session = self.library.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
+            return self.library.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base
             raise BuildError(f"onnxruntime refuses segment {request.name}: {_first_line(error)}") from None
-        return OnnxRuntimeSession(session, request.name)
 
     def _session_options(self, request: BuildRequest) -> Any:
         options = self.library.SessionOptions()
@@ -121,11 +135,18 @@ def _has_fp8(model: ir.Model) -> bool:
 
 
 class OnnxRuntimeSession:
-    """A built model; may be run from several threads at once."""
+    """A built model; may be run from several threads at once.
 
-    def __init__(self, session: Any, name: str) -> None:
+    Args:
+        session: ONNX Runtime's own.
+        name: the part's name, for messages.
+        model: what it was built from.
+        again: makes ``session`` once more, with changed options.
+    """
+
+    def __init__(self, session: Any, name: str, model: ir.Model, again: Callable[..., Any]) -> None:
         self.session = session
-        self.name = name
+        self.name, self._model, self._again = name, model, again
         self.input_names = [item.name for item in session.get_inputs()]
         self.output_names = [item.name for item in session.get_outputs()]
         self._run = session._sess.run  # the public method only adds checks that have been made already
@@ -136,6 +157,18 @@ class OnnxRuntimeSession:
         except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base
             raise ExecutionError(f"onnxruntime failed in segment {self.name}: {_first_line(error)}") from None
         return found
+
+    def layers(self) -> list[Layer]:
+        """The nodes of ONNX Runtime's optimized graph, each with the MXNet nodes in it."""
+        from .optimized import describe_layers
+
+        return describe_layers(self._model, self._again)
+
+    def profile(self, inputs: Sequence[Any], runs: int = 10) -> list[LayerTime]:
+        """Milliseconds a run spends in each of them, measured by ONNX Runtime's own profiler."""
+        from .optimized import measure_layers
+
+        return measure_layers(self._model, self._again, dict(zip(self.input_names, inputs)), runs)
 
 
 # --- constants -------------------------------------------------------------------------------------------------------

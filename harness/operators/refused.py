@@ -26,7 +26,7 @@ _SPARSE = [
     "_contrib_getnnz",
 ]
 _OUTSIDE = {
-    "Custom": "runs Python code of the model's author",
+    "Custom": "runs Python code of the model's author; @harness.plugin('Custom', op_type=...) registers it here",
     "_CachedOp": "stands for a compiled graph inside a MXNet process, which a model does not hold",
     "_CachedOpThreadSafe": "stands for a compiled graph inside a MXNet process, which a model does not hold",
     "_CustomFunction": "runs Python code of the model's author",

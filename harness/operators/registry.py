@@ -104,7 +104,10 @@ def reason(name: str) -> str:
     if name in _refusals:
         return _refusals[name][0]
     if name not in canonical_names():
-        return "is not an operator of MXNet 1.9.1; a custom operator library can only run in MXNet"
+        return (
+            f"is not an operator of MXNet 1.9.1; a custom operator library can only run in MXNet, or "
+            f"@harness.plugin({name!r}) registers an implementation"
+        )
     return "has no lowering yet"
 
 

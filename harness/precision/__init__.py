@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from ..errors import CalibrationError, OptionError
+from ..errors import CalibrationError, HarnessError, OptionError
 
 Array = npt.NDArray[Any]
 Sample = Mapping[str, Array]
 Samples = Callable[[], Iterable[Sample]]
 
 OPTIONS = {
-    "calibrator": "how int8 and fp8 ranges are found: 'entropy' (default), 'minmax', 'percentile' or 'mse'",
+    "calibrator": "how ranges are found: 'percentile' (int8's default), 'minmax' (fp8's), 'mse', or MXNet's 'entropy'",
     "percentile": "share of values, in percent, that the range of the percentile calibrator covers (default 99.99)",
     "calibration_table": "path of a table that `mxtrt calibrate` wrote, instead of samples",
     "exclude": "names of MXNet nodes that are not quantized",
@@ -116,7 +116,7 @@ def read_samples(calibration: Any, names: Sequence[str]) -> Samples:
 
     def checked() -> Iterable[Sample]:
         count = 0
-        for count, sample in enumerate(calibration, 1):
+        for count, sample in enumerate(_told(calibration), 1):
             if not isinstance(sample, Mapping) or not set(names) <= set(sample):
                 found = sorted(sample) if isinstance(sample, Mapping) else type(sample).__name__
                 raise CalibrationError(f"calibration: sample {count} has {found}, the model's inputs are {list(names)}")
@@ -125,3 +125,21 @@ def read_samples(calibration: Any, names: Sequence[str]) -> Samples:
             raise CalibrationError("calibration: there are no samples (an iterator can be read only once: give a list)")
 
     return checked
+
+
+def _told(calibration: Iterable[Any]) -> Iterable[Any]:
+    """The samples; CalibrationError with the sample's number where the caller's own code fails to give one."""
+    source, count = iter(calibration), 1
+    while True:
+        try:
+            sample = next(source)
+        except StopIteration:
+            return
+        except HarnessError:
+            raise
+        except Exception as error:
+            raise CalibrationError(
+                f"calibration: sample {count} cannot be read: {type(error).__name__}: {error}"
+            ) from error
+        yield sample
+        count += 1

@@ -6,7 +6,11 @@ are rounded once.
 
 from __future__ import annotations
 
+import json
+
 import onnx_ir as ir
+
+from ..engines.layers import FOLDED, owner_of
 
 
 def fold_batch_norm(model: ir.Model) -> None:
@@ -19,11 +23,18 @@ def fold_batch_norm(model: ir.Model) -> None:
     if all(_group(node) == 1 for node in transposed):  # the rule scales the wrong axis of grouped ones
         rules.append(common.fuse_batchnorm_into_conv_transpose_rule)
     known = {node.name for node in model.graph}
+    before = {
+        str(node.outputs[0].name): owner_of(str(source.producer().name))  # type: ignore[union-attr]
+        for node in model.graph
+        if node.op_type == "BatchNormalization" and (source := node.inputs[0]) is not None and source.producer()
+    }
     RewriteRuleSet(rules).apply_to_model(model)
     for node in model.graph:
         if node.name not in known:  # a fused node answers for the MXNet node of the BatchNormalization it ends with
             result = str(node.outputs[0].name)
             node.name = f"{result.rpartition('/')[0] or result}/{node.op_type}"
+            if result in before:
+                node.metadata_props[FOLDED] = json.dumps([before[result]])
 
 
 def _group(node: ir.Node) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
+from ..plugins import is_plugin
 from .policy import ARITHMETIC, FIXED_INPUTS, JUMPS, NEUTRAL, POSITIONS, RECURRENT, SEQUENCE_LENGTHS, TYPES, WIDE
 
 _HALF_MAX = float(np.finfo(np.float16).max)
@@ -71,7 +72,7 @@ class _Narrowing:
         has_lengths = len(node.inputs) > SEQUENCE_LENGTHS and node.inputs[SEQUENCE_LENGTHS] is not None
         if node.op_type in RECURRENT and has_lengths:
             return ir.DataType.FLOAT
-        if node.op_type in WIDE or node.op_type in POSITIONS or node in self.before_jumps:
+        if is_plugin(node) or node.op_type in WIDE or node.op_type in POSITIONS or node in self.before_jumps:
             return ir.DataType.FLOAT
         if self.narrow == ir.DataType.BFLOAT16 and _lacks_bfloat16(node):
             return ir.DataType.FLOAT

@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from ..errors import CalibrationError
 from . import Request
-from .calibration import collect, load_table, threshold
+from .calibration import DEFAULT_CALIBRATOR, collect, load_table, threshold
 from .policy import TYPES
 
 Array = npt.NDArray[Any]
@@ -146,8 +146,7 @@ def find_ranges(model: ir.Model, sites: Iterable[Site], request: Request) -> dic
         raise CalibrationError(
             f"precision {request.precision} needs calibration=, an iterable of {{input: array}}, or calibration_table="
         )
-    default = "minmax" if request.precision == "fp8" else "entropy"
-    calibrator = request.options.get("calibrator", default)
+    calibrator = request.options.get("calibrator", DEFAULT_CALIBRATOR[request.precision])
     percentile = float(request.options.get("percentile", 99.99))
     histograms = collect(model, names, request.samples())
     return {name: threshold(histogram, calibrator, percentile) for name, histogram in histograms.items()}

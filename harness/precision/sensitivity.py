@@ -42,15 +42,19 @@ def sensitivities(
 
 
 def layers_to_exclude(
-    model: ir.Model, sites: Sequence[Site], ranges: Mapping[str, float], request: Request
+    model: ir.Model,
+    sites: Sequence[Site],
+    ranges: Mapping[str, float],
+    request: Request,
+    layers: Sequence[Sensitivity] | None = None,
 ) -> set[str]:
-    """The fewest of the most sensitive layers without which every output keeps ``min_sqnr``.
+    """The fewest of the most sensitive layers (``layers``, if they are known) without which every output keeps ``min_sqnr``.
 
     Raises:
         CalibrationError: not even one quantized layer keeps it.
     """
     wanted = float(request.options["min_sqnr"])
-    order = [item.layer for item in sensitivities(model, sites, ranges, request)]
+    order = [item.layer for item in layers or sensitivities(model, sites, ranges, request)]
     samples = _samples(request)
     exact = _answers(model, samples)
 

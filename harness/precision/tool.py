@@ -12,7 +12,7 @@ import onnx_ir as ir
 from ..errors import OptionError
 from ..numerics import sqnr
 from . import OPTIONS, Request, Sample, read_samples, split_options
-from .calibration import onnxruntime_session, run_named, save_table
+from .calibration import DEFAULT_CALIBRATOR, onnxruntime_session, run_named, save_table
 from .fold import fold_batch_norm
 from .quantize import Site, find_ranges, find_sites, insert
 from .sensitivity import Sensitivity, sensitivities
@@ -82,7 +82,7 @@ def calibrate(
     sites = find_sites(model, conversion.get("exclude", ()))
     ranges = find_ranges(model, sites, request)
     layers = sensitivities(model, sites, ranges, request) if sensitivity else []
-    calibrator = conversion.get("calibrator", "minmax" if precision == "fp8" else "entropy")
+    calibrator = conversion.get("calibrator", DEFAULT_CALIBRATOR[precision])
     loss = _loss(model, sites, ranges, request) if sensitivity else {}
     return Calibration(ranges, calibrator, layers, loss)
 

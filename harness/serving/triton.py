@@ -109,6 +109,10 @@ def _read(folder: Path, prefer_onnx: bool) -> _Version:
     place = folder / MANIFEST
     try:
         parts = document["segments"]
+        if document.get("plugins"):
+            raise OptionError(
+                f"{folder}: {', '.join(document['plugins'])} run in Python plugins, which Triton cannot load"
+            )
         if len(parts) != 1 or parts[0]["engine"] == "mxnet":
             engines = ", ".join(part["engine"] for part in parts) or "none"
             raise OptionError(

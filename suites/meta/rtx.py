@@ -9,10 +9,17 @@ from harness.engines import base, capability
 from harness.engines.base import BuildRequest, Session
 from harness.engines.tensorrt import check_model
 from harness.engines.tensorrt import library as libraries
+from harness.engines.tensorrt.library import Library
 from harness.errors import BuildError
 from harness.operators.context import Fragment
 
 TARGETS = ("SM89",)
+
+
+class WithoutGpu(Library):
+    """RTX makes its own plugins on a GPU only."""
+
+    shipped_plugins = frozenset()  # type: ignore[assignment]
 
 
 class Judge:
@@ -22,7 +29,7 @@ class Judge:
     narrow_types = ("fp16", "bf16")
 
     def __init__(self) -> None:
-        self.library = libraries.find("tensorrt_rtx")
+        self.library = WithoutGpu("tensorrt_rtx", libraries.find("tensorrt_rtx").trt)
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         assert not options

@@ -26,7 +26,7 @@ MODULES = sorted(path for path in HOME.rglob("*.py"))
 PUBLIC = {
     "ArtifactError", "BuildError", "CacheError", "CalibrationError", "EngineError", "EngineMissing", "ExecutionError",
     "HarnessError", "Input", "InputError", "Model", "ModelError", "OptionError", "ParameterError",
-    "UnsupportedOperator", "compile", "load", "operators", "to_onnx",
+    "UnsupportedOperator", "compile", "load", "operators", "plugin", "to_onnx",
 }  # fmt: skip
 HEAVY = ("mxnet", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda", "cuda", "matplotlib", "scipy")
 
@@ -51,7 +51,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         harness.complie  # noqa: B018
 
 
-@pytest.mark.parametrize("name", sorted(PUBLIC - {"Input", "Model", "compile", "load", "operators", "to_onnx"}))
+@pytest.mark.parametrize(
+    "name", sorted(PUBLIC - {"Input", "Model", "compile", "load", "operators", "plugin", "to_onnx"})
+)
 def test_every_error_is_a_harness_error(name: str) -> None:
     assert issubclass(getattr(harness, name), harness.HarnessError)
 

@@ -152,18 +152,6 @@ def test_verify_finds_what_a_hit_need_not(tmp_path: Path) -> None:
     assert not list_entries(tmp_path)
 
 
-def test_sha256_stands_in_where_xxhash_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    cache = PlanCache(tmp_path)
-    cache.find_or_build(FIELDS, build(b"plan" * 100))
-    monkeypatch.setitem(sys.modules, "xxhash", None)
-    assert plan_cache.content_digest(b"x").startswith("sha256:")
-    assert cache.find_or_build(FIELDS, never).outcome == "hit"
-    damage_plan(cache.folder / f"{key_of(FIELDS)}.plan")
-    assert cache.get(key_of(FIELDS)) is None
-
-
 def test_prune_by_size_and_age(tmp_path: Path) -> None:
     cache = PlanCache(tmp_path)
     keys = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from dataclasses import replace
 
@@ -14,6 +15,8 @@ from onnx import helper
 import harness
 from harness import numerics
 from harness.compiler import compile_graph
+from harness.engines import plan_cache
+from harness.engines.mxnet import graph_json
 from harness.engines.onnxruntime import OnnxRuntimeEngine
 from harness.graph import Entry, Graph, Node
 from harness.precision import Request, convert
@@ -28,6 +31,7 @@ from harness.precision.calibration import (
 )
 from harness.precision.quantize import find_sites, owner
 from harness.precision.sensitivity import sensitivities
+from harness.precision.tool import calibrate
 
 RNG = np.random.default_rng(7)
 CHANNELS = 16
@@ -272,6 +276,21 @@ def test_tables_round_trip_and_say_what_is_wrong(tmp_path):
             load_table(path)
 
 
+def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "table.json"
+    save_table(path, {"a": 1.5}, "entropy")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    for call in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(plan_cache.os, call, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                save_table(path, {"a": 2.5}, "entropy")
+        assert load_table(path) == {"a": 1.5} and [item.name for item in tmp_path.iterdir()] == ["table.json"]
+
+
 @pytest.mark.parametrize(
     ("calibration", "words"),
     [
@@ -288,11 +307,33 @@ def test_unusable_samples_are_named(calibration, words):
         answer("int8", calibration=calibration)
 
 
-def test_an_interrupted_calibration_leaves_nothing_behind():
-    def samples():
-        yield SAMPLES[0]
-        raise KeyboardInterrupt
+class Broken:
+    """Samples that end in an exception, each time they are read."""
 
-    with pytest.raises(KeyboardInterrupt):
-        answer("int8", calibration=samples())
+    def __init__(self, after: int, error: BaseException) -> None:
+        self.after, self.error = after, error
+
+    def __iter__(self):
+        yield from SAMPLES[: self.after]
+        raise self.error
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("error", "raised", "words"),
+    [
+        (KeyboardInterrupt("Ctrl-C"), KeyboardInterrupt, "Ctrl-C"),
+        (OSError("disk gone"), harness.CalibrationError, "sample {} cannot be read: OSError: disk gone"),
+        (harness.InputError("own words"), harness.InputError, "own words"),
+    ],
+    ids=["interrupted", "foreign", "ours"],
+)
+def test_a_calibration_that_breaks_off_leaves_nothing_behind(after, error, raised, words, tmp_path):
+    symbol = tmp_path / "net-symbol.json"
+    symbol.write_text(json.dumps(graph_json(GRAPH)))
+    with pytest.raises(raised, match=words.format(after + 1)):
+        answer("int8", calibration=Broken(after, error))
+    with pytest.raises(raised, match=words.format(after + 1)):
+        calibrate(str(symbol), PARAMS, {"data": SHAPE}, Broken(after, error)).save(tmp_path / "table.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["net-symbol.json"]
     assert numerics.sqnr(answer("int8", calibration=SAMPLES), answer("fp32")) > 25

@@ -30,9 +30,16 @@ CLASSES = {  # variable or attribute -> class of what it holds
 }  # fmt: skip
 FILES = {
     ("refit.py", "parser"): "OnnxParserRefitter", ("build.py", "profile"): "IOptimizationProfile",
-    ("build.py", "error"): "ParserError",
+    ("refusals.py", "error"): "ParserError", ("plugins.py", "builder"): "IExprBuilder",
+    ("plugins.py", "desc"): "PluginTensorDesc",
 }  # fmt: skip
-NOT_TENSORRTS = {"__init__.py", "check.py", "options.py", "profiles.py"}  # they hold no object of TensorRT's
+NOT_TENSORRTS = {
+    "__init__.py",
+    "check.py",
+    "options.py",
+    "profiles.py",
+    "rebuild.py",
+}  # they hold no object of TensorRT's
 # Used only behind hasattr, or only on RTX: name -> the versions that need not have it.
 OPTIONAL = {
     "device_memory_size": {"tensorrt-11.2", "tensorrt_rtx-1.7"},
@@ -163,6 +170,37 @@ def _split(text: str) -> list[str]:
         else:
             parts[-1] += letter
     return parts
+
+
+def overrides() -> Iterator[tuple[tuple[str, ...], ast.FunctionDef]]:
+    """(TensorRT's classes, method) of each method of our subclasses of theirs."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                bases = tuple(base.attr for base in node.bases if ast.unparse(base).startswith("trt."))
+                methods = [item for item in node.body if isinstance(item, ast.FunctionDef)]
+                yield from ((bases, method) for method in methods if bases and not method.name.startswith("_"))
+
+
+# Called by TensorRT only where they are; their classes' base in Python does not list them.
+NOT_LISTED = {"log", "report_layer_time", "reallocate_output", "reallocate_output_async", "notify_shape"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_method_that_tensorrt_calls_is_one_of_its_interface(version: str) -> None:
+    api, seen = recorded(version), set()
+    for bases, method in overrides():
+        if method.name in NOT_LISTED:
+            continue
+        texts = [text for base in bases if (text := api.members[base].get(method.name))]
+        assert texts, f"{version}: none of {bases} has a method {method.name}"
+        whole = re.search(r"\((\w+: .*)\) -> ", texts[0])
+        shown = whole or re.search(r"\((\w+: .*)$", texts[0])  # some lines were cut off
+        assert shown, texts[0]
+        wanted, given = len(_split(shown[1])), len(method.args.args)
+        assert given == wanted if whole else given >= wanted, f"{version}: {method.name}, recorded as {texts[0]}"
+        seen.add(method.name)
+    assert {"get_output_shapes", "enqueue", "clone", "create_plugin", "supports_format_combination"} <= seen
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 import harness
+from harness.compiler import compile_graph
 from harness.engines import base, memory
 from harness.engines.base import BuildRequest
 from harness.engines.tensorrt import TensorRTEngine
+from harness.graph import Entry, Graph, Node
 
 from .test_tensorrt_engine import BATCHES, image, network
 
@@ -41,9 +43,9 @@ def close(found: np.ndarray, x: np.ndarray, model: Any = None) -> None:
     np.testing.assert_allclose(found, reference.run([x])[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("backend", [memory._Ctypes, memory._Bindings])
+@pytest.mark.parametrize("backend", [memory.driver._Ctypes, memory.driver._Bindings])
 def test_every_call_of_the_driver(backend: Any) -> None:
-    if backend is memory._Bindings:
+    if backend is memory.driver._Bindings:
         pytest.importorskip("cuda.bindings.driver")
     cuda = memory.Driver(0, backend())
     assert cuda.device == memory.open_device(0).device and cuda.free_memory() > 0
@@ -159,6 +161,128 @@ def test_layers_are_traced(engine: TensorRTEngine, tmp_path: Path) -> None:
     assert "conv0" in nodes and nodes <= {"conv0", "relu0", "pool0", "add0"}
     assert sum(layer.milliseconds for layer in session.profile([image()])) > 0
     close(session.run([image()])[0], image())
+
+
+# --- plugins -------------------------------------------------------------------------------------------------------------
+
+
+class InTorch:
+    """x * sigmoid(x), by PyTorch on TensorRT's stream: nothing here allocates, so that it can be captured."""
+
+    def infer(self, a: Any, x: Any) -> Any:
+        return x
+
+    def numpy(self, a: Any, x: np.ndarray) -> np.ndarray:
+        return x / (1 + np.exp(-x))
+
+    def cuda(self, a: Any, inputs: Any, outputs: Any, stream: int, workspace: int) -> None:
+        import torch
+
+        with torch.cuda.stream(torch.cuda.ExternalStream(stream)):
+            x, y = (torch.as_tensor(arrays[0], device="cuda") for arrays in (inputs, outputs))
+            torch.sigmoid(x, out=y)
+            y.mul_(x)
+
+
+class OfAnotherSize:
+    """The rows twice over, copied on TensorRT's stream by way of the workspace: symbolic sizes, no kernel at all."""
+
+    broken = False
+
+    def infer(self, a: Any, x: Any) -> Any:
+        return x.dtype, (x.shape[0] * 6 // 3, *x.shape[1:])
+
+    def numpy(self, a: Any, x: np.ndarray) -> np.ndarray:
+        return np.concatenate([x, x])
+
+    def workspace(self, a: Any, x: Any) -> int:
+        return int(np.prod(x.shape)) * 4
+
+    def cuda(self, a: Any, inputs: Any, outputs: Any, stream: int, workspace: int) -> None:
+        if self.broken:
+            raise ZeroDivisionError("by nothing")
+        cuda, (x,), (y,) = ENGINE.cuda, inputs, outputs
+        assert y.shape == (2 * x.shape[0], *x.shape[1:])
+        cuda.copy_across(workspace, x.address, x.nbytes, stream)
+        for part in range(2):
+            cuda.copy_across(y.address + part * x.nbytes, workspace, x.nbytes, stream)
+
+
+def example_plugin() -> Any:
+    from .test_plugins import example
+
+    try:
+        memory.kernels._nvrtc()
+    except harness.EngineMissing as missing:
+        pytest.skip(str(missing))
+    return example().CappedSwish
+
+
+def torch_plugin() -> Any:
+    pytest.importorskip("torch")
+    return InTorch
+
+
+PLUGINS = {"CUDA C": example_plugin, "PyTorch": torch_plugin, "another size": lambda: OfAnotherSize}
+
+
+def plugin_network(cls: Any) -> Graph:
+    attributes = {"beta": 1.0, "cap": 0.75} if cls.__name__ == "CappedSwish" else {}
+    harness.plugin("Custom", op_type=cls.__name__, attributes=attributes, version="1")(cls)
+    nodes = (
+        Node("data", "null"), Node("relu0", "Activation", (Entry(0),), {"act_type": "softrelu"}),
+        Node("mine0", "Custom", (Entry(1),), {"op_type": cls.__name__}), Node("minus0", "negative", (Entry(2),)),
+    )  # fmt: skip
+    return Graph(nodes, (Entry(3),), ("y",))
+
+
+@pytest.mark.parametrize("kind", PLUGINS)
+def test_a_plugin_is_a_layer_of_the_network(kind: str, engine: TensorRTEngine, tmp_path: Path) -> None:
+    net = plugin_network(PLUGINS[kind]())
+    inputs = {"data": ((1, 2, 8), 3, 5)}
+    wanted = compile_graph(net, {}, inputs, "onnxruntime", fallback="error")
+    for turn in range(2):  # built, then read from the cache
+        model = compile_graph(net, {}, inputs, "tensorrt", fallback="error", cache_dir=tmp_path)
+        assert [segment.engine for segment in model.segments] == ["tensorrt"]
+        session: Any = model._program.steps[0].session
+        assert session.outcome == ("built", "hit")[turn]
+        for rows in (1, 8, 8, 8, 3):
+            x = np.random.default_rng(rows).standard_normal((rows, 3, 5)).astype(np.float32)
+            np.testing.assert_allclose(model(data=x)[0], wanted(data=x)[0], rtol=1e-5, atol=1e-6)
+        assert session._lanes[0].graph_problem == ""
+    model.save(tmp_path / "saved")
+    x = np.ones((4, 3, 5), np.float32)
+    np.testing.assert_array_equal(harness.load(tmp_path / "saved")(data=x)[0], model(data=x)[0])
+
+
+def test_a_plugin_that_fails_is_named_and_the_process_lives(engine: TensorRTEngine, tmp_path: Path) -> None:
+    net = plugin_network(OfAnotherSize)
+    model = compile_graph(net, {}, {"data": ((1, 2, 8), 3, 5)}, "tensorrt", fallback="error", cache_dir=tmp_path)
+    x = np.ones((4, 3, 5), np.float32)
+    first = model(data=x)[0]
+    OfAnotherSize.broken = True
+    try:
+        with pytest.raises(harness.ExecutionError, match="failed at node 'mine0': cuda: ZeroDivisionError: by nothing"):
+            model(data=np.ones((5, 3, 5), np.float32))
+        with pytest.raises(harness.BuildError, match="failed at node 'mine0': cuda: ZeroDivisionError: by nothing"):
+            compile_graph(net, {}, {"data": (7, 3, 5)}, "tensorrt", fallback="error", cache_dir=tmp_path)
+    finally:
+        OfAnotherSize.broken = False
+    np.testing.assert_array_equal(model(data=x)[0], first)
+
+
+def test_shipped_plugins_are_in_the_registry(engine: TensorRTEngine) -> None:
+    assert "ROIAlign_TRT" in engine.library.shipped_plugins
+
+
+def test_a_shape_outside_builds_a_further_plan(engine: TensorRTEngine, tmp_path: Path) -> None:
+    session = build(engine, tmp_path, network(batch="n"), BATCHES, outside="rebuild")
+    for batch in (4, 9, 10, 2, 9):
+        close(session.run([image(batch, batch)])[0], image(batch, batch))
+    assert [further.profiles[0]["data"][0] for further in session.further.values()] == [(9, 10, 10)]
+
+
+# --- what it costs -------------------------------------------------------------------------------------------------------
 
 
 def test_enqueue_costs_little_more_than_tensorrt_s_own(

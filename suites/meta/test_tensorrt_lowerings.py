@@ -58,11 +58,16 @@ def test_every_lowering_is_built_or_refused_beforehand(
 class Library:
     """A library whose parser has every operator but one."""
 
+    takes_plugins = True
+
     def __init__(self, is_rtx: bool = False) -> None:
         self.is_rtx, self.label = is_rtx, "TensorRT of a test"
 
     def has_operator(self, op_type: str) -> bool:
         return op_type != "Mish"
+
+    def lacks_plugin(self, op_type: str) -> str | None:
+        return "TensorRT of a test lacks the plugin" if op_type == "RoiAlign" and not self.is_rtx else None
 
 
 NUMBERS = itertools.count()
@@ -112,6 +117,7 @@ REFUSED: dict[str, str | None] = {
     "an operator never built": refused("Unique", value((5,))),
     "an operator the parser lacks": refused("Mish", value()),
     "NonZero on RTX": refused("NonZero", value(), rtx=True),
+    "an operator whose plugin is missing": refused("RoiAlign", value(), value((1, 4)), value((1,), "int64")),
 }
 ACCEPTED: dict[str, str | None] = {
     "TopK 3840": refused("TopK", value((1, 5000)), const(3840), outputs=2),
@@ -125,6 +131,7 @@ ACCEPTED: dict[str, str | None] = {
     "float fmod": refused("Mod", value(), value(), fmod=1),
     "einsum": refused("Einsum", value((2, 2)), equation="ab->ba"),
     "NonZero elsewhere": refused("NonZero", value()),
+    "RoiAlign where its plugin is": refused("RoiAlign", value(), value((2, 4)), value((2,), "int64"), rtx=True),
 }
 
 

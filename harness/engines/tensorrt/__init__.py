@@ -6,25 +6,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ...errors import BuildError, EngineMissing, OptionError
 from ...operators.context import Fragment
+from ...plugins import in_model, read_node
 from .. import capability, memory, plan_cache, shared_cache
 from ..base import BuildRequest, Session
+from ..layers import owners_of
 from . import build as building
 from . import library as libraries
 from . import options as opts
-from .build import Recipe, Refusal
+from . import plugins
+from .build import Recipe
 from .check import check_model
-from .lane import Pending
-from .library import Library, Log
-from .profiles import make_profiles
+from .library import Library
+from .loaded import load
+from .pending import Pending
+from .profiles import Ranges, make_profiles
+from .rebuild import RebuildingSession
 from .refit import refit, split_weights
+from .refusals import Refusal
 from .rewrite import rewritten
-from .session import TensorRTSession, open_plan
+from .session import TensorRTSession
 
 __all__ = ["Pending", "Refusal", "TensorRTEngine", "TensorRTSession", "check_model", "create"]
 
@@ -83,6 +89,9 @@ class TensorRTEngine:
 
     def build(self, request: BuildRequest) -> Session:
         order = self._order(request)
+        return self._rebuilding(order, self._build(order))
+
+    def _build(self, order: Order) -> TensorRTSession:
         found = self._plan(order)
         session = self._open(order, found)
         if session is None and found.outcome == "hit":  # whole, and yet of no use: it is built anew
@@ -91,7 +100,7 @@ class TensorRTEngine:
         if session is None:
             device = order.cuda.device
             raise BuildError(
-                f"{self.library.label} built part {request.name} and cannot load its own plan on {device.name}; check "
+                f"{self.library.label} built part {order.recipe.name} and cannot load its own plan on {device.name}; check "
                 f"that the driver (CUDA {device.driver}) is new enough, or use engine='onnxruntime'"
             )
         return session
@@ -102,7 +111,21 @@ class TensorRTEngine:
         head = _MAGIC + order.key.encode()
         if not data.startswith(head):
             return None
-        return self._open(order, plan_cache.Found(memoryview(data)[len(head) :], {}, "hit"))
+        session = self._open(order, plan_cache.Found(memoryview(data)[len(head) :], {}, "hit"))
+        return None if session is None else self._rebuilding(order, session)
+
+    def _rebuilding(self, order: Order, session: TensorRTSession) -> Session:
+        """The session; with ``outside="rebuild"`` one that builds further plans when shapes ask for them."""
+        recipe = order.recipe
+        if opts.value_of(recipe.options, "outside") != "rebuild" or not recipe.profiles:
+            return session
+
+        def build(ranges: Ranges) -> TensorRTSession:
+            other = replace(recipe, profiles=[ranges])
+            fields = self.key_fields(other, order.cuda.device, order.refittable)
+            return self._build(replace(order, recipe=other, fields=fields))
+
+        return RebuildingSession(session, build)
 
     # --- what is built -----------------------------------------------------------------------------------------------
 
@@ -111,7 +134,7 @@ class TensorRTEngine:
         cuda = self.cuda if ordinal == self.cuda.device.ordinal else libraries.open_device(ordinal)
         cuda.use()
         model = rewritten(request.model)
-        self.library.register_plugins(model)
+        plugins.register(self.library, model)
         cache = shared_cache.open_cache(request.cache_dir)
         further, unknown = (opts.value_of(request.options, name) for name in ("profiles", "unknown_sizes"))
         profiles = make_profiles(model, request.profile, further, unknown)
@@ -140,7 +163,8 @@ class TensorRTEngine:
     def key_fields(self, recipe: Recipe, device: memory.Device, refittable: bool = False) -> dict[str, Any]:
         """Everything that could change the plan, by name. A refittable plan does not depend on its parameters."""
         fixed = split_weights(recipe.model)[0] if refittable else None
-        plugins = opts.value_of(recipe.options, "plugins")
+        files = opts.value_of(recipe.options, "plugins")
+        own = {call.plugin for call in map(read_node, in_model(recipe.model))}
         return {
             **self._platform(device),
             "structure": plan_cache.structure_digest(recipe.model),
@@ -149,7 +173,9 @@ class TensorRTEngine:
             "options": opts.build_fields(recipe.options),
             "flags": building.flag_names(recipe.options, recipe.precision),
             "precision": recipe.precision,
-            "plugins": sorted(plan_cache.file_digest(path) for path in plugins),
+            "plugins": sorted(
+                [*map(plan_cache.file_digest, files), *(f"{plugin.name}:{plugin.version}" for plugin in own)]
+            ),
         }
 
     def _plan(self, order: Order) -> plan_cache.Found:
@@ -167,31 +193,35 @@ class TensorRTEngine:
 
     def _open(self, order: Order, found: plan_cache.Found) -> TensorRTSession | None:
         """A session of a plan; None if the library refuses the plan, or the parameters that a found one lacks."""
-        recipe, log = order.recipe, Log(self.library)
-        runtime, engine = open_plan(self.library, order.cuda, found.plan, log, recipe.options)
-        if engine is None:
+        recipe, options, graph = order.recipe, order.recipe.options, order.recipe.model.graph
+        names = [str(value.name) for value in graph.inputs], [str(value.name) for value in graph.outputs]
+        loaded = load(
+            self.library,
+            order.cuda,
+            found.plan,
+            recipe.name,
+            names,
+            recipe.profiles,
+            options,
+            bool(in_model(recipe.model)),
+        )
+        if loaded is None:
             return None
         hit = found.outcome == "hit"
-        if opts.value_of(recipe.options, "strip") or (hit and order.refittable and _has_other_weights(recipe, found)):
+        if opts.value_of(options, "strip") or (hit and order.refittable and _has_other_weights(recipe, found)):
             try:
-                refit(self.library, engine, recipe.model, log, recipe.name)
+                refit(self.library, loaded.engine, recipe.model, loaded.log, recipe.name)
             except BuildError:
                 if not hit:
                     raise
                 return None
-        graph = recipe.model.graph
         return TensorRTSession(
-            self.library,
-            order.cuda,
-            engine,
-            recipe.name,
-            ([str(value.name) for value in graph.inputs], [str(value.name) for value in graph.outputs]),
-            recipe.profiles,
-            recipe.options,
-            log,
+            loaded,
+            opts.value_of(options, "contexts"),
+            opts.value_of(options, "scratch") == "shared",
             found.outcome,
-            [str(node.name) for node in graph],
-            (runtime, found.plan, _MAGIC + order.key.encode()),
+            owners_of(recipe.model),
+            _MAGIC + order.key.encode(),
         )
 
 

@@ -1,10 +1,8 @@
-"""From typed ONNX to a plan: parse, configure, build, and say in the caller's words what was refused."""
+"""From typed ONNX to a plan: parse, configure, build."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,36 +11,11 @@ import onnx_ir as ir
 
 from ...errors import BuildError, OptionError
 from .. import plan_cache
-from ..onnxruntime import serialise
 from . import options as opts
-from .library import Library, Log, new_network
+from .library import Library, Log, hand_over, load_plugins, new_network
+from .plugins import watched
 from .profiles import Ranges, describe
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What the library refused, as it said it.
-
-    Attributes:
-        node: the ONNX node's name, "" if the library named none.
-        owner: the MXNet node it came from.
-        operator: the ONNX operator.
-        signature: its inputs' types.
-        reason: the library's words.
-        stage: "parser" or "builder".
-    """
-
-    node: str
-    owner: str
-    operator: str
-    signature: str
-    reason: str
-    stage: str
-
-    def __str__(self) -> str:
-        if not self.node:
-            return self.reason
-        return f"node {self.owner!r} ({self.operator} of {self.signature}): {self.reason}"
+from .refusals import builder_refusals, parser_refusals, refusal_message
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +61,13 @@ def build(library: Library, recipe: Recipe) -> tuple[Any, dict[str, Any]]:
         BuildError: the parser or the builder refused the model; the message names the MXNet nodes.
         OptionError: this library lacks what an option asks for.
     """
-    job = start(library, recipe)
+    with watched(recipe.model):
+        job = start(library, recipe)
+        plan = run_builder(job) if job.accepted else None
     if not job.accepted:
-        raise BuildError(_message(library, recipe.name, parser_refusals(recipe.model, job.parser, job.log)))
-    plan = run_builder(job)
+        raise BuildError(refusal_message(library, recipe.name, parser_refusals(recipe.model, job.parser, job.log)))
     if plan is None:
-        raise BuildError(_message(library, recipe.name, builder_refusals(recipe.model, job.log.take_errors())))
+        raise BuildError(refusal_message(library, recipe.name, builder_refusals(recipe.model, job.log.take_errors())))
     return plan, {"warnings": [" ".join(text.split()) for text in job.log.warnings[-5:]], "part": recipe.name}
 
 
@@ -101,25 +75,21 @@ def start(library: Library, recipe: Recipe) -> Job:
     """Parse the model into a new network."""
     log = Log(library)
     builder = library.trt.Builder(log.logger)
-    load_plugins(library, builder.get_plugin_registry(), opts.value_of(recipe.options, "plugins"), log)
+    load_plugins(builder.get_plugin_registry(), opts.value_of(recipe.options, "plugins"), log)
     network = new_network(library, builder)
     parser = library.trt.OnnxParser(network, log.logger)
-    payload, folder = serialise(recipe.model)
-    if isinstance(payload, str):
-        accepted = parser.parse_from_file(payload)
-    elif folder:
-        accepted = parser.parse(payload, os.path.join(folder, "model.onnx"))
-    else:
-        accepted = parser.parse(payload)
+    accepted, payload = hand_over(
+        recipe.model, lambda data, path: parser.parse(data, path), lambda path: parser.parse_from_file(path)
+    )
     if accepted:
         _set_sampling(library, network, recipe.model)
-    return Job(library, recipe, log, builder, network, parser, payload, bool(accepted))
+    return Job(library, recipe, log, builder, network, parser, payload, accepted)
 
 
 def _set_sampling(library: Library, network: Any, model: ir.Model) -> None:
     """GridSample's mode, which the parser of 10.6 knows by its older name only: it takes "linear" for "nearest"."""
     linear = {node.name for node in model.graph if node.op_type == "GridSample" and _mode(node) == "linear"}
-    for layer in map(network.get_layer, range(network.num_layers)) if linear else ():
+    for layer in [network.get_layer(i) for i in range(network.num_layers)] if linear else ():
         if layer.type == library.trt.LayerType.GRID_SAMPLE and layer.name in linear:
             layer.__class__ = library.trt.IGridSampleLayer  # the network gives out the base class
             layer.interpolation_mode = library.trt.InterpolationMode.LINEAR
@@ -141,89 +111,6 @@ def run_builder(job: Job) -> memoryview | None:
     if timing:
         _write_timing(config, job.recipe.timing_cache)
     return memoryview(plan)
-
-
-def load_plugins(library: Library, registry: Any, paths: Iterable[str], log: Log) -> None:
-    """Load plugin libraries; BuildError, with the path, for one that cannot be loaded."""
-    for path in paths:
-        try:
-            loaded = registry.load_library(os.path.abspath(path)) if os.path.exists(path) else None
-        except Exception as error:  # noqa: BLE001 - pybind's own exceptions have no common base
-            raise BuildError(f"plugins: {path} cannot be loaded: {error}") from None
-        if loaded is None:
-            raise BuildError(f"plugins: {path} cannot be loaded: {'; '.join(log.take_errors()) or 'no such file'}")
-
-
-# --- refusals ---------------------------------------------------------------------------------------------------------
-
-
-def parser_refusals(model: ir.Model, parser: Any, log: Log) -> list[Refusal]:
-    """What the parser says of each node it refused."""
-    nodes = {str(node.name): node for node in model.graph}
-    found = []
-    for index in range(parser.num_errors):
-        error = parser.get_error(index)
-        name = error.node_name() or ""
-        found.append(_refusal(nodes, name, _parser_reason(error), "parser"))
-    if not found:
-        reason = "; ".join(log.take_errors()) or "it gave no reason"
-        found = [Refusal("", "", "", "", reason, "parser")]
-    return list(dict.fromkeys(found))
-
-
-def _parser_reason(error: Any) -> str:
-    """The words that matter: the parser repeats the node and its own source file around them."""
-    code = str(error.code()).rpartition(".")[2].replace("_", " ").lower()
-    text = " ".join(str(error.desc()).split())
-    return f"{text} ({code})" if text else code
-
-
-def builder_refusals(model: ir.Model, messages: Sequence[str]) -> list[Refusal]:
-    """What the builder logged, with the node that each message names."""
-    nodes = {str(node.name): node for node in model.graph}
-    found = []
-    for message in messages:
-        reason = " ".join(message.split())
-        named = [name for name in nodes if name in message] if len(nodes) < 5000 else _names_in(message, nodes)
-        named = [n for n in named if not any(n != other and n in other for other in named)] or [""]
-        found += [_refusal(nodes, name, reason, "builder") for name in named[:3]]
-    return list(dict.fromkeys(found)) or [
-        Refusal("", "", "", "", "the builder gave no engine and no reason", "builder")
-    ]
-
-
-def _names_in(message: str, nodes: Mapping[str, Any]) -> list[str]:
-    return [word for word in re.split(r"[\s\[\]{}()+,]+", message) if word.rstrip(".") in nodes]
-
-
-def owner_of(node: str) -> str:
-    """The MXNet node of an ONNX node: lowerings name theirs ``NODE/Operator``."""
-    return node.rpartition("/")[0] or node
-
-
-def _refusal(nodes: Mapping[str, ir.Node], name: str, reason: str, stage: str) -> Refusal:
-    node = nodes.get(name)
-    if node is None:
-        return (
-            Refusal(name, owner_of(name), "?", "?", reason, stage) if name else Refusal("", "", "", "", reason, stage)
-        )
-    signature = ", ".join(_type_text(value) for value in node.inputs if value is not None)
-    return Refusal(name, owner_of(name), str(node.op_type), signature or "nothing", reason, stage)
-
-
-def _type_text(value: ir.Value) -> str:
-    shape = "?" if value.shape is None else ", ".join(str(size) for size in value.shape)
-    return f"{'?' if value.dtype is None else value.dtype.name.lower()}[{shape}]"
-
-
-def _message(library: Library, name: str, refusals: Sequence[Refusal]) -> str:
-    named = [refusal for refusal in refusals if refusal.node] or list(refusals)
-    lines = [f"{library.label} refuses part {name}:", *(f"  {refusal}" for refusal in named[:8])]
-    if len(named) > 8:
-        lines.append(f"  and {len(named) - 8} more")
-    memory = any("memory" in refusal.reason.lower() or "OutOfMemory" in refusal.reason for refusal in refusals)
-    advice = "free GPU memory or give workspace=BYTES" if memory else "use engine='onnxruntime', or report the node"
-    return "\n".join([*lines, f"  ({advice})"])
 
 
 # --- configuring -----------------------------------------------------------------------------------------------------

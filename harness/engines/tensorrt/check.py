@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from ...errors import BuildError, OptionError
+from ...plugins import in_model
 from ..base import Profile, Range
+from ..layers import owner_of
 from . import library as libraries
-from .build import Recipe, Refusal, builder_refusals, parser_refusals, run_builder, start
+from .build import Recipe, run_builder, start
 from .profiles import make_profiles
+from .refusals import Refusal, builder_refusals, parser_refusals
 from .rewrite import rewritten
 
 DEFAULT_TARGETS = ("SM89", "SM120")
@@ -42,6 +45,11 @@ def check_model(
         BuildError: a dynamic axis has no range.
     """
     library = libraries.find("tensorrt_rtx")
+    if in_model(model):  # its parser ends the process where it meets one
+        reason = f"{library.label} takes no plugins written in Python"
+        return [
+            Refusal(str(n.name), owner_of(str(n.name)), str(n.op_type), "", reason, "parser") for n in in_model(model)
+        ]
     known = [text for text in library.trt.ComputeCapability.__members__ if text.startswith("SM")]
     for target in compute_capabilities:
         if target not in known:

@@ -8,39 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
-from .build import owner_of
+from ..layers import Layer, LayerTime, Owners
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One layer of a plan.
-
-    Attributes:
-        nodes: the MXNet nodes in it; empty for what TensorRT added (reformats).
-        kind: TensorRT's type of layer, "" if the plan was not built with ``profiling="detailed"``.
-        details: everything else that the inspector says.
-    """
-
-    name: str
-    nodes: tuple[str, ...]
-    kind: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class LayerTime:
-    """Mean milliseconds of one layer."""
-
-    name: str
-    nodes: tuple[str, ...]
-    milliseconds: float
-
-
-def describe_layers(trt: Any, engine: Any, nodes: Sequence[str]) -> list[Layer]:
+def describe_layers(trt: Any, engine: Any, owners: Owners) -> list[Layer]:
     """The layers of an engine, in the order in which they run."""
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
@@ -48,31 +22,39 @@ def describe_layers(trt: Any, engine: Any, nodes: Sequence[str]) -> list[Layer]:
         layers = json.loads(text).get("Layers", [])
     except (ValueError, AttributeError):  # profiling="none": the plan knows nothing of itself
         return []
-    return [_layer(item, nodes) for item in layers]
+    return [_layer(item, owners) for item in layers]
 
 
-def _layer(item: Any, nodes: Sequence[str]) -> Layer:
+def _layer(item: Any, owners: Owners) -> Layer:
     if not isinstance(item, Mapping):
-        return Layer(str(item), trace(str(item), nodes))
+        return Layer(str(item), trace(str(item), owners))
     name = str(item.get("Name", ""))
     details = {key: value for key, value in item.items() if key not in ("Name", "LayerType")}
-    traced = trace(str(item.get("Metadata", "")), nodes) or trace(name, nodes)
-    return Layer(name, traced, str(item.get("LayerType", "")), details)
+    traced = trace(str(item.get("Metadata", "")), owners) or trace(name, owners)
+    tactic = str(item.get("TacticName") or item.get("TacticValue") or "")
+    return Layer(name, traced, str(item.get("LayerType", "")), _precision(item), tactic, details)
+
+
+def _precision(item: Mapping[str, Any]) -> str:
+    """Format and type of the first output: 10.x has them in one text, later versions apart."""
+    outputs = item.get("Outputs") or [{}]
+    first = outputs[0] if isinstance(outputs, list) and isinstance(outputs[0], Mapping) else {}
+    texts = (first.get(key) for key in ("Format/Datatype", "Format", "Datatype", "DataType"))
+    return " ".join(str(text) for text in texts if text)
 
 
 _SEPARATORS = re.compile(r" \+ |\x1e|\x1f|\.\.\.|[\[\]{}(),|]|ONNX Layer: ")
 
 
-def trace(text: str, nodes: Sequence[str]) -> tuple[str, ...]:
+def trace(text: str, owners: Owners) -> tuple[str, ...]:
     """The MXNet nodes whose ONNX nodes a layer's name or metadata mentions."""
-    known = set(nodes)
     words = (word.strip() for word in _SEPARATORS.split(text))
-    return tuple(dict.fromkeys(owner_of(word) for word in words if word in known))
+    return tuple(dict.fromkeys(node for word in words for node in owners.get(word, ())))
 
 
-def layer_times(milliseconds: Mapping[str, float], runs: int, nodes: Sequence[str]) -> list[LayerTime]:
+def layer_times(milliseconds: Mapping[str, float], runs: int, owners: Owners) -> list[LayerTime]:
     """The mean of the times that a profiler summed up, layer by layer."""
-    return [LayerTime(name, trace(name, nodes), total / runs) for name, total in milliseconds.items()]
+    return [LayerTime(name, trace(name, owners), total / runs) for name, total in milliseconds.items()]
 
 
 def make_profiler(trt: Any) -> Any:

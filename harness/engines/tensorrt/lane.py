@@ -5,80 +5,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import ExecutionError, InputError
-from ..memory import (
-    Cuda,
-    CudaError,
-    DeviceArray,
-    DeviceBuffer,
-    HostBuffer,
-    Scratch,
-    is_device_array,
-    read_device_array,
-)
+from ..memory import CudaError, DeviceArray, Scratch
 from .inspection import make_profiler
+from .loaded import Loaded, Tensor
+from .pending import Pending, copy_out
+from .plugins import check_run
 from .profiles import Shape, choose
-
-if TYPE_CHECKING:
-    from .session import TensorRTSession
+from .staging import OutputAllocator, Slot, Staging, make_allocator
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """An input or output of the plan."""
-
-    name: str
-    dtype: np.dtype[Any]
-
-
-@dataclass(slots=True, eq=False)
-class Pending:
-    """A run that has been enqueued. Its outputs lie on the GPU and hold their content once ``wait`` returns, or for
-    work that comes later on the same stream. It keeps the inputs alive, and waits when it is dropped."""
-
-    outputs: list[DeviceArray]
-    _cuda: Cuda
-    _event: int
-    _inputs: Any
-
-    def done(self) -> bool:
-        """Whether the run has ended; never waits."""
-        if not self._event:
-            return True
-        self._cuda.use()
-        if not self._cuda.finished(self._event):
-            return False
-        self._close()
-        return True
-
-    def wait(self) -> list[DeviceArray]:
-        """Wait for the run; its outputs. ExecutionError if it failed."""
-        if self._event:
-            self._cuda.use()
-            try:
-                self._cuda.synchronize_event(self._event)
-            finally:
-                self._close()
-        return self.outputs
-
-    def numpy(self) -> list[Array]:
-        """The outputs copied to the host, after the run."""
-        return [copy_out(self._cuda, array) for array in self.wait()]
-
-    def _close(self) -> None:
-        event, self._event, self._inputs = self._event, 0, None
-        self._cuda.destroy_event(event)
-
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # nobody is left to tell
-            self.wait()
 
 
 def shapes_of(inputs: Sequence[Any]) -> list[Shape]:
@@ -86,22 +27,18 @@ def shapes_of(inputs: Sequence[Any]) -> list[Shape]:
 
 
 @dataclass(slots=True, eq=False)
-class Slot:
-    """One input or output of a lane: its device memory, and the pinned host memory beside it."""
-
-    device: DeviceBuffer
-    host: HostBuffer | None = None
-    shape: Shape = ()
-    nbytes: int = 0
-    view: Array | None = None  # the host memory as an array of the present shape
-
-
-@dataclass(slots=True, eq=False)
 class Lane:
-    """What one run needs. Used by one thread at a time."""
+    """An execution context with a stream and its own memory. Used by one thread at a time.
 
-    session: TensorRTSession
+    Attributes:
+        owner: the thread that uses it, 0 if none does.
+        graph: the CUDA graph of the run with the addresses ``graph_key``, 0 if there is none.
+        graph_problem: why this plan cannot be captured, "" if nothing is known against it.
+    """
+
+    loaded: Loaded
     scratch: Scratch | None
+    owner: int = 0
     context: Any = None
     stream: int = 0
     shapes: list[Shape] = field(default_factory=list)
@@ -111,36 +48,33 @@ class Lane:
     graph_problem: str = ""
     _seen: tuple[int, ...] = ()
     _bound: tuple[int, ...] = ()
-    _inputs: list[Slot] = field(default_factory=list)
-    _outputs: list[Slot] = field(default_factory=list)
-    _allocators: dict[str, Any] = field(default_factory=dict)
-    _events: dict[str, int] = field(default_factory=dict)
+    _staging: Staging = field(init=False)
+    _allocators: dict[str, OutputAllocator] = field(default_factory=dict)
+    _busy: int = 0  # the event behind the last enqueued run
+    _busy_on: int | None = None  # the stream of an enqueued run that may not have ended
     _scratch_size: int = 0
     _scratch_bound: tuple[int, int] = (0, 0)
-    _busy_on: int | None = None  # the stream of an enqueued run that may not have ended
 
     def __post_init__(self) -> None:
-        session, cuda = self.session, self.session.cuda
-        self.stream = cuda.create_stream()
+        self._staging = Staging(self.loaded)
         try:
+            self.stream = self.loaded.cuda.create_stream()
             self.context = self._create_context()
         except BaseException:
             self.release()
             raise
-        self._inputs = [Slot(DeviceBuffer(cuda, 0)) for _ in session.inputs]
-        self._outputs = [Slot(DeviceBuffer(cuda, 0)) for _ in session.outputs]
 
     def _create_context(self) -> Any:
-        session = self.session
-        strategies = session.library.trt.ExecutionContextAllocationStrategy
+        loaded = self.loaded
+        strategies = loaded.library.trt.ExecutionContextAllocationStrategy
         strategy = strategies.USER_MANAGED if self.scratch is not None else strategies.STATIC
-        context = session.engine.create_execution_context(strategy)
+        context = loaded.engine.create_execution_context(strategy)
         if context is None:
-            said = "; ".join(session.log.take_errors()) or "no reason given"
+            said = "; ".join(loaded.log.take_errors()) or "no reason given"
             raise CudaError(
                 "CUDA_ERROR_OUT_OF_MEMORY",
-                f"no execution context for part {session.name}: {said}; {session.cuda.free_memory()} bytes of GPU memory "
-                f"are free, the plan needs {session.device_memory}: use a smaller profile or scratch='shared'",
+                f"no execution context for part {loaded.name}: {said}; {loaded.cuda.free_memory()} bytes of GPU memory "
+                f"are free, the plan needs {loaded.device_memory}: use a smaller profile or scratch='shared'",
             )
         return context
 
@@ -148,28 +82,28 @@ class Lane:
 
     def run(self, inputs: Sequence[Any]) -> list[Array]:
         """Copy in, run, copy out, wait."""
-        cuda, stream = self.session.cuda, self.stream
+        stream, staging = self.stream, self._staging
         try:
             self._follow(stream)
             self._prepare(shapes_of(inputs))
-            addresses = self._stage(inputs, stream)
-            addresses += [slot.device.address for slot in self._outputs]
+            addresses = staging.stage(inputs, stream, self._await_copies)
+            addresses += [slot.device.address for slot in staging.outputs]
             self._launch(addresses, stream)
             if self._allocators:
                 return self._collect_unknown()
-            for slot in self._outputs:
-                if slot.nbytes:
-                    cuda.copy_out(slot.host.address, slot.device.address, slot.nbytes, stream)  # type: ignore[union-attr]
-            cuda.synchronize(stream)
-        except ExecutionError:
-            self._forget()
+            staging.copy_out(stream)
+            self.loaded.cuda.synchronize(stream)
+        except InputError:
+            raise
+        except BaseException:
+            self._forget(stream)
             raise
         self._busy_on = None
-        return [np.array(slot.view) for slot in self._outputs]
+        return [np.array(slot.view) for slot in staging.outputs]
 
     def enqueue(self, inputs: Sequence[Any], outputs: Sequence[Any] | None, stream: int | None) -> Pending:
         """Bind the caller's arrays, start the run, and note an event behind it."""
-        cuda = self.session.cuda
+        cuda, event = self.loaded.cuda, 0
         on = self.stream if stream is None else stream
         try:
             self._follow(on)
@@ -177,13 +111,19 @@ class Lane:
             if self._allocators:
                 names = ", ".join(self._allocators)
                 raise InputError(f"the shape of {names} depends on data; enqueue cannot give it out, call run")
-            results = self._results(outputs, on)
-            self._launch(self._stage(inputs, on) + [array.address for array in results], on)
+            results = self._staging.results(outputs, on)
+            addresses = self._staging.stage(inputs, on, self._await_copies)
+            self._launch(addresses + [array.address for array in results], on)
             event = cuda.create_event()
             cuda.record(event, on)
-            cuda.record(self._event("busy"), on)
-        except ExecutionError:
-            self._forget()
+            self._busy = self._busy or cuda.create_event()
+            cuda.record(self._busy, on)
+        except InputError:
+            raise
+        except BaseException:
+            if event:
+                cuda.destroy_event(event)
+            self._forget(on)
             raise
         self._busy_on = on
         for array in results:
@@ -193,22 +133,23 @@ class Lane:
     def _follow(self, stream: int) -> None:
         """After an ``enqueue``: let its run end before this lane's context and memory are used on another stream."""
         if self._busy_on is not None and self._busy_on != stream:
-            self.session.cuda.wait(stream, self._event("busy"))
+            self.loaded.cuda.wait(stream, self._busy)
 
     def _await_copies(self) -> None:
         """The pinned memory of an enqueued run must not be written before its copy has been read."""
         if self._busy_on is not None:
-            self.session.cuda.synchronize_event(self._event("busy"))
+            self.loaded.cuda.synchronize_event(self._busy)
             self._busy_on = None
 
     def measure(self, inputs: Sequence[Any], runs: int) -> dict[str, float]:
         """Milliseconds in each layer, summed over some runs outside any graph."""
-        cuda, stream, trt = self.session.cuda, self.stream, self.session.library.trt
-        self._follow(stream)
-        self._prepare(shapes_of(inputs))
-        addresses = self._stage(inputs, stream) + [slot.device.address for slot in self._outputs]
-        warm_up, profiler = make_profiler(trt), make_profiler(trt)
+        cuda, stream, trt = self.loaded.cuda, self.stream, self.loaded.library.trt
         try:
+            self._follow(stream)
+            self._prepare(shapes_of(inputs))
+            addresses = self._staging.stage(inputs, stream, self._await_copies)
+            addresses += [slot.device.address for slot in self._staging.outputs]
+            warm_up, profiler = make_profiler(trt), make_profiler(trt)
             for run in range(runs + 1):
                 self.context.profiler = profiler if run else warm_up  # the first run loads kernels
                 with self._scratch_block(stream) as scratch:
@@ -216,22 +157,25 @@ class Lane:
                     self._enqueue(addresses, stream)
                 cuda.synchronize(stream)
         finally:
+            self._forget(stream)
             self._renew_context()  # a profiler cannot be taken off a context
         return dict(profiler.milliseconds)
 
-    # --- shapes and memory -------------------------------------------------------------------------------------------
+    # --- shapes ------------------------------------------------------------------------------------------------------
 
     def _prepare(self, shapes: list[Shape]) -> None:
         """Tell the context the input shapes, and make memory for them and for the outputs."""
         if shapes == self.shapes:
             return
-        session = self.session
+        loaded, staging = self.loaded, self._staging
         self._drop_graph()
         self._await_copies()
         self.shapes = []
-        named = {tensor.name: shape for tensor, shape in zip(session.inputs, shapes)}
-        if session.profiles:
-            self._select(choose(session.profiles, named))
+        if self.context is None:  # a new one could not be made after a measurement
+            self._renew_context()
+        named = {tensor.name: shape for tensor, shape in zip(loaded.inputs, shapes)}
+        if loaded.profiles:
+            self._select(choose(loaded.profiles, named))
         for name, shape in named.items():
             if not self.context.set_input_shape(name, shape):
                 raise InputError(
@@ -240,9 +184,9 @@ class Lane:
         missing = self.context.infer_shapes()
         if missing:
             raise ExecutionError(f"the shapes of {', '.join(missing)} are not known")
-        for slot, tensor, shape in zip(self._inputs, session.inputs, shapes):
-            self._reserve(slot, tensor, shape)
-        for slot, tensor in zip(self._outputs, session.outputs):
+        for slot, tensor, shape in zip(staging.inputs, loaded.inputs, shapes):
+            staging.reserve(slot, tensor, shape)
+        for slot, tensor in zip(staging.outputs, loaded.outputs):
             self._prepare_output(slot, tensor)
         if self.scratch is not None:
             self._scratch_size = self._needed_scratch()
@@ -253,12 +197,12 @@ class Lane:
             return
         if not self.context.set_optimization_profile_async(profile, self.stream):
             raise ExecutionError(f"TensorRT refuses to switch to profile {profile}")
-        self.session.cuda.synchronize(self.stream)
+        self.loaded.cuda.synchronize(self.stream)
         self.profile = profile
         self._bound = ()
 
     def _built(self, name: str) -> str:
-        engine = self.session.engine
+        engine = self.loaded.engine
         low, _, high = engine.get_tensor_profile_shape(name, self.profile)
         return f"{tuple(low)} to {tuple(high)}"
 
@@ -267,79 +211,17 @@ class Lane:
         if any(size < 0 for size in shape):  # the run will tell: TensorRT then asks for memory itself
             allocator = self._allocators.get(tensor.name)
             if allocator is None:
-                allocator = self._allocators[tensor.name] = _make_allocator(self.session.library.trt, slot.device)
+                allocator = self._allocators[tensor.name] = make_allocator(self.loaded.library.trt, slot.device)
             if not self.context.set_output_allocator(tensor.name, allocator):
                 raise ExecutionError(f"TensorRT refuses an output allocator for {tensor.name!r}")
             slot.device.reserve(max(int(self.context.get_max_output_size(tensor.name)), 1))
             return
-        self._reserve(slot, tensor, shape)
-
-    def _reserve(self, slot: Slot, tensor: Tensor, shape: Shape) -> None:
-        slot.shape = shape
-        slot.nbytes = int(np.prod(shape, dtype=np.int64)) * tensor.dtype.itemsize
-        slot.device.reserve(slot.nbytes)
-        if slot.host is None or slot.host.size < slot.nbytes:
-            slot.host = HostBuffer(self.session.cuda, slot.nbytes)
-        slot.view = slot.host.view(shape, tensor.dtype)
+        self._staging.reserve(slot, tensor, shape)
 
     def _needed_scratch(self) -> int:
         if hasattr(self.context, "update_device_memory_size_for_shapes"):
             return int(self.context.update_device_memory_size_for_shapes())
-        return self.session.device_memory
-
-    def _stage(self, inputs: Sequence[Any], stream: int) -> list[int]:
-        """The device address of each input: its own if it lies there, else a copy's."""
-        addresses = []
-        cuda = self.session.cuda
-        for slot, tensor, value in zip(self._inputs, self.session.inputs, inputs):
-            if is_device_array(value):
-                addresses.append(self._place(tensor, value, stream))
-                continue
-            if slot.nbytes:
-                self._await_copies()
-                np.copyto(slot.view, value, casting="no")  # type: ignore[arg-type]
-                cuda.copy_in(slot.device.address, slot.host.address, slot.nbytes, stream)  # type: ignore[union-attr]
-            addresses.append(slot.device.address)
-        return addresses
-
-    def _place(self, tensor: Tensor, value: Any, stream: int) -> int:
-        array = read_device_array(tensor.name, value, stream)
-        self._check_place(f"input {tensor.name!r}", array, tensor.dtype)
-        if array.stream is not None and array.stream != stream:
-            event = self._event("input")
-            self.session.cuda.record(event, array.stream)
-            self.session.cuda.wait(stream, event)
-        return array.address
-
-    def _check_place(self, what: str, array: DeviceArray, dtype: np.dtype[Any]) -> None:
-        if array.dtype != dtype:
-            raise InputError(f"{what}: the type is {array.dtype}, built for {dtype}; convert it first")
-        if array.nbytes and not self.session.cuda.is_ours(array.address):
-            raise InputError(
-                f"{what} lies on another GPU, or in another CUDA context than {self.session.cuda.device.name} number "
-                f"{self.session.cuda.device.ordinal}'s primary one; with PyCUDA use pycuda.autoprimaryctx"
-            )
-
-    def _results(self, outputs: Sequence[Any] | None, stream: int) -> list[DeviceArray]:
-        tensors, cuda = self.session.outputs, self.session.cuda
-        if outputs is None:
-            made = []
-            for tensor, slot in zip(tensors, self._outputs):
-                buffer = DeviceBuffer(cuda, slot.nbytes)
-                made.append(DeviceArray(buffer.address, slot.shape, tensor.dtype, buffer))
-            return made
-        if len(outputs) != len(tensors):
-            raise InputError(f"{len(outputs)} output arrays are given, the part has {len(tensors)} outputs")
-        given = []
-        for tensor, slot, value in zip(tensors, self._outputs, outputs):
-            if not is_device_array(value):
-                raise InputError(f"output {tensor.name!r}: a {type(value).__name__} does not lie on the GPU")
-            array = read_device_array(tensor.name, value, stream)
-            self._check_place(f"output {tensor.name!r}", array, tensor.dtype)
-            if array.shape != slot.shape:
-                raise InputError(f"output {tensor.name!r}: the shape is {array.shape}, the run gives {slot.shape}")
-            given.append(DeviceArray(array.address, array.shape, array.dtype, (value, array.owner)))
-        return given
+        return self.loaded.device_memory
 
     # --- launching ---------------------------------------------------------------------------------------------------
 
@@ -361,146 +243,112 @@ class Lane:
         with self._scratch_block(stream) as scratch:
             key = (*addresses, scratch)
             if self.graph and key == self.graph_key:
-                self.session.cuda.launch(self.graph, stream)
+                self.loaded.cuda.launch(self.graph, stream)
                 return
             self._bind_scratch(scratch)
             if key == self._seen and self._may_capture() and self._capture(key, addresses):
-                self.session.cuda.launch(self.graph, stream)
+                self.loaded.cuda.launch(self.graph, stream)
                 return
             self._enqueue(addresses, stream)
             self._seen = key
 
     def _enqueue(self, addresses: Sequence[int], stream: int) -> None:
-        tensors = [*self.session.inputs, *self.session.outputs]
+        tensors = (*self.loaded.inputs, *self.loaded.outputs)
         for position, (tensor, address) in enumerate(zip(tensors, addresses)):
             if tensor.name in self._allocators or self._bound[position : position + 1] == (address,):
                 continue
             if not self.context.set_tensor_address(tensor.name, address):
                 raise ExecutionError(f"TensorRT refuses the address of {tensor.name!r}")
         self._bound = tuple(addresses)
-        if not self.context.execute_async_v3(stream):
+        done = self.context.execute_async_v3(stream)
+        if self.loaded.has_plugins:
+            check_run()
+        if not done:
             raise ExecutionError("the run could not be enqueued")
 
     def _may_capture(self) -> bool:
-        return self.session.cuda_graphs and not self._allocators and not self.graph_problem
+        return self.loaded.cuda_graphs and not self._allocators and not self.graph_problem
 
     def _capture(self, key: tuple[int, ...], addresses: Sequence[int]) -> bool:
         """Record the run as a CUDA graph; a plan that cannot be captured is enqueued from then on.
 
         TensorRT asks for one ordinary run with these shapes before; the second time a key is seen, that has happened.
         """
-        cuda = self.session.cuda
+        cuda = self.loaded.cuda
         self._drop_graph()
         cuda.synchronize(self.stream)
         cuda.begin_capture(self.stream)
-        problem = ""
+        graph, problem = 0, "it was interrupted"
         try:
             self._enqueue(addresses, self.stream)
+            problem = ""
         except ExecutionError as error:
             problem = str(error)
-        try:
-            graph = cuda.end_capture(self.stream)
-        except CudaError as error:
-            self.graph_problem = problem or str(error)
-        else:
-            if problem:
+        finally:  # also after an interruption: a stream that stays in capture is of no use
+            try:
+                graph = cuda.end_capture(self.stream)
+            except CudaError as error:
+                problem = problem or str(error)
+            if graph and problem:
                 cuda.destroy_graph(graph)
-                self.graph_problem = problem
-            else:
-                self.graph, self.graph_key = graph, key
-        self.session.log.take_errors()
-        return not self.graph_problem
+        self.graph_problem = problem
+        if not problem:
+            self.graph, self.graph_key = graph, key
+        self.loaded.log.take_errors()
+        return not problem
 
     # --- housekeeping ------------------------------------------------------------------------------------------------
 
     def _collect_unknown(self) -> list[Array]:
         """Outputs whose shapes the run has told."""
-        cuda = self.session.cuda
+        cuda = self.loaded.cuda
         cuda.synchronize(self.stream)
+        self._busy_on = None
         results = []
-        for slot, tensor in zip(self._outputs, self.session.outputs):
+        for slot, tensor in zip(self._staging.outputs, self.loaded.outputs):
             allocator = self._allocators.get(tensor.name)
             shape = slot.shape if allocator is None else allocator.shape
             results.append(copy_out(cuda, DeviceArray(slot.device.address, shape, tensor.dtype, stream=self.stream)))
         return results
 
-    def _event(self, name: str) -> int:
-        if name not in self._events:
-            self._events[name] = self.session.cuda.create_event()
-        return self._events[name]
-
     def _drop_graph(self) -> None:
-        if self.graph:
-            self.session.cuda.synchronize(self.stream)
-            self.session.cuda.destroy_graph(self.graph)
-        self.graph, self.graph_key, self._seen = 0, (), ()
+        graph, self.graph, self.graph_key, self._seen = self.graph, 0, (), ()
+        if graph:
+            self.loaded.cuda.synchronize(self.stream)
+            self.loaded.cuda.destroy_graph(graph)
 
     def _renew_context(self) -> None:
         self._drop_graph()
         self.context = None
-        self.context = self._create_context()
         self.shapes, self._bound, self._scratch_bound, self.profile = [], (), (0, 0), 0
+        self.context = self._create_context()
 
-    def _forget(self) -> None:
-        """After a failure: the next run sets everything anew."""
+    def _forget(self, stream: int) -> None:
+        """After a failure or an interruption: nothing is under way, and the next run sets everything anew."""
         self._bound = self._seen = ()
         self.shapes = []
+        for one in {stream, self.stream}:
+            with contextlib.suppress(CudaError):
+                self.loaded.cuda.synchronize(one)
+        self._busy_on = None
         with contextlib.suppress(CudaError):
             self._drop_graph()
 
     def release(self) -> None:
         """Free everything; the lane is not used again."""
+        cuda = self.loaded.cuda
         with contextlib.suppress(CudaError):
             self._drop_graph()
         self.context = None
-        for slot in (*self._inputs, *self._outputs):
-            slot.device.release()
-            slot.view = slot.host = None
-        for event in self._events.values():
-            self.session.cuda.destroy_event(event)
-        self._events = {}
+        self._staging.release()
+        busy, self._busy = self._busy, 0
+        if busy:
+            cuda.destroy_event(busy)
         stream, self.stream = self.stream, 0
         if stream:
-            self.session.cuda.destroy_stream(stream)
+            cuda.destroy_stream(stream)
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):  # the driver may be gone when the interpreter ends
-            self.session.cuda.use()
+            self.loaded.cuda.use()
             self.release()
-
-
-class OutputAllocator(Protocol):
-    """TensorRT's way of asking for the memory of an output whose size the run tells."""
-
-    shape: Shape
-
-
-def _make_allocator(trt: Any, buffer: DeviceBuffer) -> OutputAllocator:
-    class Allocator(trt.IOutputAllocator):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.IOutputAllocator.__init__(self)
-            self.shape: Shape = ()
-
-        def reallocate_output(self, name: str, memory: int, size: int, alignment: int) -> int:
-            buffer.reserve(int(size))
-            return buffer.address
-
-        def reallocate_output_async(self, name: str, memory: int, size: int, alignment: int, stream: int) -> int:
-            return self.reallocate_output(name, memory, size, alignment)
-
-        def notify_shape(self, name: str, shape: Any) -> None:
-            self.shape = tuple(int(size) for size in shape)
-
-    return Allocator()
-
-
-def copy_out(cuda: Cuda, array: DeviceArray) -> Array:
-    """A device array on the host, once everything on its stream is done."""
-    result = np.empty(array.shape, array.dtype)
-    if not result.nbytes:
-        return result
-    stream = array.stream or 0
-    cuda.use()
-    cuda.copy_out(result.ctypes.data, array.address, result.nbytes, stream)
-    cuda.synchronize(stream)
-    return result

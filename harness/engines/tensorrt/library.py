@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ...errors import EngineMissing
+from ...errors import BuildError, EngineMissing
+from ...graph import BFLOAT16
 from .. import memory
+from ..onnxruntime import serialise
 
 # The wheels' own modules come first; the bindings alone are enough where the libraries lie beside them.
 _MODULES = {
@@ -24,7 +28,14 @@ _REMEDIES = {
     "tensorrt": "pip install tensorrt-cu12 (or the one for your CUDA), or use engine='onnxruntime'",
     "tensorrt_rtx": "pip install tensorrt-rtx-cu13, or use engine='onnxruntime'",
 }
-_FROM_PLUGINS = frozenset({"RoiAlign", "NonMaxSuppression", "InstanceNormalization"})
+DTYPES: dict[str, np.dtype[Any]] = {
+    "FLOAT": np.dtype(np.float32), "HALF": np.dtype(np.float16), "BF16": BFLOAT16, "INT8": np.dtype(np.int8),
+    "INT32": np.dtype(np.int32), "INT64": np.dtype(np.int64), "BOOL": np.dtype(np.bool_), "UINT8": np.dtype(np.uint8),
+}  # fmt: skip
+# Operators that the parser builds from plugins that the library ships: operator -> plugin, "" where it has other means.
+FROM_PLUGINS = {
+    "RoiAlign": "ROIAlign_TRT", "InstanceNormalization": "", "NonMaxSuppression": "",
+}  # fmt: skip
 _LOGGERS: list[
     Any
 ] = []  # TensorRT keeps the first logger for the process, and may call any of them late: none is freed
@@ -37,10 +48,12 @@ class Library:
     Attributes:
         name: "tensorrt" or "tensorrt_rtx", as the caller asked for it.
         trt: its Python module.
+        creators: what makes a user's plugins for it, by name and version.
     """
 
     name: str
     trt: Any
+    creators: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
     _operators: dict[str, bool] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -78,10 +91,24 @@ class Library:
                 del parser, network, builder
             return self._operators.get(op_type, False)
 
-    def register_plugins(self, model: ir.Model) -> None:
-        """Make the library's shipped plugins known, where a model has operators that its parser builds from them."""
-        if hasattr(self.trt, "init_libnvinfer_plugins") and any(node.op_type in _FROM_PLUGINS for node in model.graph):
+    @functools.cached_property
+    def shipped_plugins(self) -> frozenset[str]:
+        """The names of the plugins that come with the library; once asked for, its parser finds them."""
+        if hasattr(self.trt, "init_libnvinfer_plugins"):
             self.trt.init_libnvinfer_plugins(Log(self).logger, "")
+        return frozenset(str(creator.name) for creator in self.trt.get_plugin_registry().all_creators)
+
+    def lacks_plugin(self, op_type: str) -> str | None:
+        """Why an operator that the parser builds from a shipped plugin cannot be built, or None."""
+        name = FROM_PLUGINS.get(op_type)
+        if not name or name in self.shipped_plugins:
+            return None
+        return f"{self.label} builds {op_type} from its plugin {name}, which is not there"
+
+    @property
+    def takes_plugins(self) -> bool:
+        """Whether plugins can be written for it in Python."""
+        return hasattr(self.trt, "IPluginCreatorV3One") and hasattr(self.trt.INetworkDefinition, "add_plugin_v3")
 
 
 @functools.cache
@@ -158,6 +185,36 @@ def new_network(library: Library, builder: Any) -> Any:
     """An empty strongly typed network; TensorRT 11 and RTX know no other and ignore the flag."""
     flag = getattr(library.trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return builder.create_network(0 if flag is None else 1 << int(flag))
+
+
+def hand_over(
+    model: ir.Model, from_bytes: Callable[[bytes, str | None], Any], from_file: Callable[[str], Any]
+) -> tuple[bool, bytes | str]:
+    """Give a model to one of the library's parsers: as bytes, or as a file where it is too large for a message.
+
+    Args:
+        model: typed ONNX.
+        from_bytes: takes the bytes and, where constants lie in files, the path of a model beside them.
+        from_file: takes a path.
+
+    Returns:
+        Whether the parser took it, and what it was given: constants are read from there until the build is done.
+    """
+    payload, folder = serialise(model)
+    if isinstance(payload, str):
+        return bool(from_file(payload)), payload
+    return bool(from_bytes(payload, os.path.join(folder, "model.onnx") if folder else None)), payload
+
+
+def load_plugins(registry: Any, paths: Iterable[str], log: Log) -> None:
+    """Load plugin libraries; BuildError, with the path, for one that cannot be loaded."""
+    for path in paths:
+        try:
+            loaded = registry.load_library(os.path.abspath(path)) if os.path.exists(path) else None
+        except Exception as error:  # noqa: BLE001 - pybind's own exceptions have no common base
+            raise BuildError(f"plugins: {path} cannot be loaded: {error}") from None
+        if loaded is None:
+            raise BuildError(f"plugins: {path} cannot be loaded: {'; '.join(log.take_errors()) or 'no such file'}")
 
 
 def _first_line(error: Exception) -> str:

@@ -51,6 +51,7 @@ OPTIONS: dict[str, Option] = {
     "contexts": Option("how many runs may be under way at once; each needs its own memory (default 2)", int, 2, RUN),
     "cuda_graphs": Option("False: enqueue every run layer by layer", bool, True, RUN),
     "scratch": Option("'own', or 'shared': one activation memory for all engines", ("own", "shared"), "own", RUN),
+    "outside": Option("'error', or 'rebuild': a shape outside the ranges builds a further plan", ("error", "rebuild"), "error", RUN),
     "weight_streaming_budget": Option("bytes of parameters on the GPU, with weight_streaming", int, None, RUN),
 }  # fmt: skip
 

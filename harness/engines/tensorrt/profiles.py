@@ -129,13 +129,47 @@ def choose(profiles: Sequence[Ranges], shapes: Mapping[str, Shape]) -> int:
         for name, shape in shapes.items():
             if not any(_holds(ranges[name], shape) for ranges in profiles):
                 texts = " or ".join(dict.fromkeys(describe(ranges[name]) for ranges in profiles))
-                raise InputError(f"input {name!r}: the shape {shape} is outside what was built: {texts}; compile again")
+                raise InputError(
+                    f"input {name!r}: the shape {shape} is outside what was built: {texts}; compile again, or with outside='rebuild'"
+                )
         raise InputError(f"no single profile holds the shapes {dict(shapes)} together; compile with one that does")
     return min(fitting, key=lambda i: (_width(profiles[i]), i))
 
 
 def _holds(ranges: Sequence[Range], shape: Shape) -> bool:
     return len(ranges) == len(shape) and all(low <= size <= high for size, (low, _, high) in zip(shape, ranges))
+
+
+def widened(whole: Ranges, shapes: Mapping[str, Shape]) -> Ranges:
+    """The ranges of a further plan, which holds these shapes: an axis that leaves its range gets that of its size class.
+
+    A doubling of a size has four classes, so a size that wanders costs few builds, and no plan reserves memory for more
+    than a quarter above what was asked for. Axes that do not vary stay as they are.
+    """
+    return {
+        name: tuple(_widened(range_, size) for range_, size in zip(ranges, shapes[name], strict=True))
+        for name, ranges in whole.items()
+    }
+
+
+def _widened(known: Range, size: int) -> Range:
+    low, _, high = known
+    if low == high or low <= size <= high:
+        return known
+    first, last = _size_class(size)
+    return (max(first, high + 1), last, last) if size > high else (first, min(last, low - 1), min(last, low - 1))
+
+
+def _size_class(size: int) -> tuple[int, int]:
+    """The smallest and largest size of a class: 0, 1, 2, ..., 8, 9-10, 11-12, ..., 15-16, 17-20, 21-24, ..."""
+    step = 1 << max((size - 1).bit_length() - 3, 0)
+    last = -(-size // step) * step
+    return max(last - step + 1, 0), last
+
+
+def holds(profiles: Sequence[Ranges], shapes: Mapping[str, Shape]) -> bool:
+    """Whether a profile holds these shapes."""
+    return any(all(_holds(ranges[name], shape) for name, shape in shapes.items()) for ranges in profiles)
 
 
 def _width(ranges: Ranges) -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import onnx_ir as ir
 
 from ...errors import BuildError
-from ..onnxruntime import serialise
-from .library import Library, Log
+from .library import Library, Log, hand_over
 
 
 def split_weights(model: ir.Model) -> tuple[list[str], list[str]]:
@@ -38,13 +36,9 @@ def refit(library: Library, engine: Any, model: ir.Model, log: Log, name: str) -
     trt = library.trt
     refitter = trt.Refitter(engine, log.logger)
     parser = trt.OnnxParserRefitter(refitter, log.logger)
-    payload, folder = serialise(model)
-    if isinstance(payload, str):
-        accepted = parser.refit_from_file(payload)
-    elif folder:
-        accepted = parser.refit_from_bytes(payload, os.path.join(folder, "model.onnx"))
-    else:
-        accepted = parser.refit_from_bytes(payload)
+    accepted, _payload = hand_over(
+        model, lambda data, path: parser.refit_from_bytes(data, path), lambda path: parser.refit_from_file(path)
+    )
     if accepted and refitter.refit_cuda_engine():
         return
     missing = ", ".join(refitter.get_missing_weights()[:5])

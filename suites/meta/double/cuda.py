@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import struct
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -39,15 +40,19 @@ class DoubleCuda:
     """See :class:`harness.engines.memory.Cuda`.
 
     Attributes:
-        failures: name of a method -> CUDA's name of the failure that its next call raises.
+        failures: name of a method -> CUDA's name of the failure that its next call raises, or what it raises instead
+            (KeyboardInterrupt: somebody presses Ctrl-C there).
         calls: how often each method was called.
+        kernels: name of a kernel -> the C types of its arguments as ``struct`` has them ("Q" for an address), and the
+            Python function that stands for it: it takes this double, then the arguments.
     """
 
     def __init__(self, device: Device, memory: int | None = None) -> None:
         self.device = device
         self.memory = memory if memory is not None else device.memory
-        self.failures: dict[str, str] = {}
+        self.failures: dict[str, str | BaseException] = {}
         self.calls: dict[str, int] = {}
+        self.kernels: dict[str, tuple[str, Callable[..., None]]] = {}
         self.used = 0
         self._lock = threading.RLock()
         self._handles = itertools.count(1000)
@@ -56,11 +61,14 @@ class DoubleCuda:
         self._streams: dict[int, Stream] = {0: Stream()}
         self._events: dict[int, Event] = {}
         self._graphs: dict[int, list[Work]] = {}
+        self._functions: dict[int, tuple[str, Callable[..., None]]] = {}
         self._clock = itertools.count()
 
     def _enter(self, name: str) -> None:
         self.calls[name] = self.calls.get(name, 0) + 1
         code = self.failures.pop(name, None)
+        if isinstance(code, BaseException):
+            raise code
         if code is not None:
             raise CudaError(code, f"{name} failed with {code}")
 
@@ -203,6 +211,22 @@ class DoubleCuda:
 
     def elapsed(self, begin: int, end: int) -> float:
         return self._events[end].time - self._events[begin].time
+
+    # --- kernels -----------------------------------------------------------------------------------------------------
+
+    def load_kernel(self, image: bytes, name: str) -> int:
+        self._enter("load_kernel")
+        return self._new(self._functions, self.kernels[name])
+
+    def launch_kernel(
+        self, function: int, grid: tuple[int, int, int], block: tuple[int, int, int], shared: int, stream: int,
+        arguments: int,
+    ) -> None:  # fmt: skip
+        self._enter("launch_kernel")
+        kinds, kernel = self._functions[function]
+        places = (ctypes.c_void_p * len(kinds)).from_address(arguments)  # CUDA reads them before it returns
+        values = [struct.unpack(k, ctypes.string_at(p, struct.calcsize(k)))[0] for k, p in zip(kinds, places)]
+        self.push(stream, lambda: kernel(self, *values))
 
     # --- graphs ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,69 @@
+"""A run that has been enqueued, and copies of what lies on the GPU."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..memory import Cuda, DeviceArray
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A run that has been enqueued. Its outputs lie on the GPU and hold their content once ``wait`` returns, or for
+    work that comes later on the same stream. It keeps the inputs alive, and waits when it is dropped."""
+
+    outputs: list[DeviceArray]
+    _cuda: Cuda
+    _event: int
+    _inputs: Any
+
+    def done(self) -> bool:
+        """Whether the run has ended; never waits."""
+        if not self._event:
+            return True
+        self._cuda.use()
+        if not self._cuda.finished(self._event):
+            return False
+        self._close()
+        return True
+
+    def wait(self) -> list[DeviceArray]:
+        """Wait for the run; its outputs. ExecutionError if it failed."""
+        if self._event:
+            self._cuda.use()
+            try:
+                self._cuda.synchronize_event(self._event)
+            finally:
+                self._close()
+        return self.outputs
+
+    def numpy(self) -> list[Array]:
+        """The outputs copied to the host, after the run."""
+        return [copy_out(self._cuda, array) for array in self.wait()]
+
+    def _close(self) -> None:
+        event, self._event, self._inputs = self._event, 0, None
+        self._cuda.destroy_event(event)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # nobody is left to tell
+            self.wait()
+
+
+def copy_out(cuda: Cuda, array: DeviceArray) -> Array:
+    """A device array on the host, once everything on its stream is done."""
+    result = np.empty(array.shape, array.dtype)
+    if not result.nbytes:
+        return result
+    stream = array.stream or 0
+    cuda.use()
+    cuda.copy_out(result.ctypes.data, array.address, result.nbytes, stream)
+    cuda.synchronize(stream)
+    return result
