@@ -503,12 +503,12 @@ def _open(
     cache_dir: str | None,
 ) -> Model:
     """A saved model loaded, or another one compiled."""
-    from . import artifact
+    from . import artifact, manifest
     from .compiler import compile as compile_model
 
     options = _engine_options(option)
     with _busy(f"compiling {model}"):
-        if (Path(model) / artifact.MANIFEST).is_file():
+        if (Path(model) / manifest.MANIFEST).is_file():
             if params is not None or inputs:
                 raise OptionError(f"{model} is a saved model: --params and --input are part of it")
             return artifact.load(model, engine, precision, **options)
@@ -553,9 +553,9 @@ def _show_model(model: Model, as_json: bool) -> None:
     from . import explain as explaining
 
     if as_json:
-        _print_json(explaining.as_json(model))
+        _print_json(explaining.as_json(model.plan))
     else:
-        _console().print(explaining.report(model))
+        _console().print(explaining.report(model.plan))
 
 
 def _show_verdicts(verdicts: Sequence[Verdict], as_json: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .dims import Dim, Shape
-from .engines.base import Range
+from .engines.base import Profile, Range
 from .errors import InputError, OptionError
 from .graph import BFLOAT16, MXNET_DTYPES
 
@@ -70,6 +70,11 @@ def read_inputs(inputs: Any) -> dict[str, Input]:
         except OptionError as error:
             raise OptionError(f"inputs[{name!r}]: {error}") from None
     return result
+
+
+def profile_of(inputs: Mapping[str, Input]) -> Profile:
+    """Input -> axis -> range, of the sizes that may vary."""
+    return {name: spec.ranges for name, spec in inputs.items() if spec.ranges}
 
 
 def check_array(name: str, value: Any, spec: Input) -> npt.NDArray[Any]:

@@ -77,9 +77,9 @@ def migrate(
         EngineMissing: MXNet, which gives the reference, is not installed.
         HarnessError: as compile and save.
     """
-    from .artifact import save
     from .compiler import compile_graph
     from .frontend.mxnet import read_model
+    from .saving import save
 
     if not isinstance(vectors, int) or vectors < 1:
         raise OptionError(f"vectors: {vectors!r} is not a positive integer")
@@ -102,7 +102,7 @@ def migrate(
             progress(number + 1, len(drawn))
         return {"proof": {"vectors": names, "seed": seed, **reference.describe()}}
 
-    save(model, folder, write)
+    save(model._program, model.plan, folder, write)
     return model, verify(folder, model=model)
 
 
@@ -261,7 +261,8 @@ def verify(
     Raises:
         ArtifactError: the folder has no proof, or has changed.
     """
-    from .artifact import load, read_manifest
+    from .artifact import load
+    from .manifest import read_manifest
 
     place = Path(folder)
     document = read_manifest(place)

@@ -36,6 +36,8 @@ def read_model(source: Any, params: Any, notices: list[str]) -> tuple[Graph, dic
         ModelError, ParameterError: the model cannot be read.
         OptionError: ``source`` or ``params`` is of a kind that is not supported.
     """
+    if isinstance(source, Graph):  # read already
+        return source, as_arrays(params)
     if isinstance(source, (str, Path)):
         return _read_files(str(source), params, notices)
     if hasattr(source, "tojson") and hasattr(source, "list_arguments"):

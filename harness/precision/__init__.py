@@ -5,45 +5,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from ..errors import CalibrationError, OptionError
+from .request import OPTIONS, PRECISIONS, Request, Sample, Samples
 
-Array = npt.NDArray[Any]
-Sample = Mapping[str, Array]
-Samples = Callable[[], Iterable[Sample]]
-
-OPTIONS = {
-    "calibrator": "how int8 and fp8 ranges are found: 'entropy' (default), 'minmax', 'percentile' or 'mse'",
-    "percentile": "share of values, in percent, that the range of the percentile calibrator covers (default 99.99)",
-    "calibration_table": "path of a table that `mxtrt calibrate` wrote, instead of samples",
-    "exclude": "names of MXNet nodes that are not quantized",
-    "base_precision": "'fp32' (default), 'fp16' or 'bf16': what int8 and fp8 models compute the rest in",
-    "min_sqnr": "quantize only as many layers as keep every output at this signal-to-noise ratio in dB",
-}
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of the conversion.
-
-    Attributes:
-        precision: fp32, tf32, fp16, bf16, int8 or fp8.
-        samples: gives the calibration samples of this model's inputs, anew at each call; None if there are none.
-        native: whether the engine has kernels for 16-bit floats; if not, values are rounded and computed in float32.
-        options: see OPTIONS.
-    """
-
-    precision: str = "fp32"
-    samples: Samples | None = None
-    native: bool = True
-    options: Mapping[str, Any] = field(default_factory=dict)
+__all__ = [
+    "OPTIONS",
+    "PRECISIONS",
+    "Request",
+    "Sample",
+    "Samples",
+    "convert",
+    "read_samples",
+    "split_options",
+]
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

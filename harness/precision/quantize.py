@@ -17,8 +17,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from ..errors import CalibrationError
-from . import Request
 from .calibration import collect, load_table, threshold
+from .request import Request
 
 Array = npt.NDArray[Any]
 

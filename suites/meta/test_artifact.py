@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import harness
-from harness import artifact, proof
+from harness import manifest, proof, saving
 from harness.errors import ArtifactError, EngineMissing, HarnessError, OptionError
 from harness.frontend import compat
 
@@ -117,7 +117,7 @@ def test_every_damaged_file_is_named(tmp_path: Path, model: harness.Model) -> No
 def _rewrite(saved: Path, **changes: Any) -> None:
     """The manifest with changes and a digest that fits them."""
     document = {**json.loads((saved / "manifest.json").read_text()), **changes}
-    document["digest"] = artifact._digest(document)
+    document["digest"] = manifest.digest(document)
     (saved / "manifest.json").write_text(json.dumps(document))
 
 
@@ -145,7 +145,7 @@ def test_a_failed_save_leaves_the_old_one(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(artifact, "_write_onnx", full)
+    monkeypatch.setattr(saving, "_write_onnx", full)
     with pytest.raises(ArtifactError, match="No space"):
         model.save(tmp_path / "saved")
     monkeypatch.undo()
@@ -181,7 +181,7 @@ def test_migrate_and_verify(tmp_path: Path) -> None:
     assert proof.passed(verdicts)
     assert seen == [(1, 1)]
     assert {verdict.vector for verdict in verdicts} == {"a.npy"}
-    assert artifact.read_manifest(tmp_path / "out")["proof"]["reference"] == "float64"
+    assert manifest.read_manifest(tmp_path / "out")["proof"]["reference"] == "float64"
     assert proof.passed(proof.verify(tmp_path / "out", engine="onnxruntime", precision="tf32"))
     with pytest.raises(OptionError, match="calibration"):
         proof.verify(tmp_path / "out", precision="int8")
