@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from .errors import Blocked
 from .plan import Plan
 
 
@@ -30,12 +31,17 @@ def report(plan: Plan) -> Group:
         table("Segments", ("#", "engine", "nodes", "operators", "first and last node"), _segments(plan)),
     ]
     if plan.fallbacks:
-        columns = ("node", "operator", "why no engine runs it")
-        rows.append(table(f"{len(plan.fallbacks)} nodes that MXNet runs", columns, plan.fallbacks))
+        rows.append(fallback_table(plan.fallbacks))
     if plan.removed:
         rows.append(table("Nodes that need no computation", ("node", "operator"), plan.removed))
     rows += [Text(f"note: {notice}") for notice in plan.notices]
     return Group(*rows)
+
+
+def fallback_table(fallbacks: Sequence[Blocked]) -> Table:
+    """The nodes that MXNet runs, and why."""
+    title = f"{len(fallbacks)} node(s) that only MXNet runs"
+    return table(title, ("node", "operator", "why no engine runs it"), fallbacks)
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
@@ -54,7 +60,9 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     """A table whose cells are shown as they are: names of nodes may hold what Rich takes for markup."""
-    result = Table(title=Text(title), title_justify="left", box=None, header_style="bold", pad_edge=False)
+    result = Table(
+        title=Text(title), title_justify="left", box=None, header_style="bold", pad_edge=False, min_width=len(title)
+    )
     for column in columns:
         result.add_column(Text(column), overflow="fold")
     for row in rows:

@@ -137,21 +137,24 @@ def lower_model(
 
         infer = Inference(graph.np_shape, dims)
     lowered = lower(graph, values, infer, library.refuse if library else _no_refusal, dims)
-    _check_blocked(_blocked(lowered), fallback)
+    _check_blocked(_blocked(lowered), fallback, library)
     for output in lowered.outputs:
         if isinstance(output, Missing):
             _ = output.type  # an output that is a variable without a value: raises, and names it
     return lowered
 
 
-def _check_blocked(blocked: Sequence[Blocked], fallback: str) -> None:
+def _check_blocked(blocked: Sequence[Blocked], fallback: str, library: Engine | None) -> None:
     if not blocked or (fallback == "mxnet" and compat.available()):
         return
     own = [item for item in blocked if not item.reason.startswith("the type of its input ")]
-    advice = "MXNet could run them, and is not installed: pip install 'mxtrt[mxnet]'"
-    raise UnsupportedOperator(
-        own or blocked, "fallback='mxnet' would leave them to MXNet" if fallback == "error" else advice
-    )
+    if library is None:
+        advice = "one ONNX file cannot hold them; harness.compile (`mxtrt compile`) leaves them to MXNet"
+    elif fallback == "error":
+        advice = "fallback='mxnet' would leave them to MXNet"
+    else:
+        advice = "MXNet could run them, and is not installed: pip install 'mxtrt[mxnet]'"
+    raise UnsupportedOperator(own or blocked, advice)
 
 
 def _blocked(lowered: LoweredGraph) -> tuple[Blocked, ...]:

@@ -19,7 +19,7 @@ from rich.table import Table
 import harness
 
 from .. import numerics
-from ..errors import ExecutionError
+from ..errors import ExecutionError, OptionError
 from ..frontend.mxnet import read_model
 from .findings import Story, record, top_classes
 from .network import INPUT, export, softmax
@@ -35,11 +35,14 @@ TERMS = 1280  # the longest sum behind a logit: the classifier's
 def run(output: Path, rounds: int) -> int:
     """See :func:`harness.demo.main`."""
     console = Console()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"output: {output} cannot be made: {error}") from None
     with tempfile.TemporaryDirectory(prefix="mxtrt-demo-") as folder:
         story = _tell(console, Path(folder), rounds)
     _print_table(console, story)
     _print_verdict(console, story)
-    output.mkdir(parents=True, exist_ok=True)
     (output / "demo.json").write_text(json.dumps(record(story), indent=1) + "\n", "utf-8")
     write_page(story, output / "index.html")
     console.print(f"The page is [bold]{output / 'index.html'}[/bold]")
