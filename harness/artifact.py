@@ -105,7 +105,7 @@ def _plan(
     chosen = choose_engine(engine) if engine is not None else document["engine"]
     wanted = _precision(document["precision"], precision)
     settings = dict(options) if options or chosen != document["engine"] else document["options"]
-    inputs, outputs = ({entry["name"]: _input(entry) for entry in document[key]} for key in ("inputs", "outputs"))
+    inputs, outputs = (_inputs(document[key], key) for key in ("inputs", "outputs"))
     models, segments = [], []
     for entry in document["segments"]:
         on_mxnet = entry["engine"] == "mxnet"
@@ -122,8 +122,14 @@ def _plan(
     )  # fmt: skip
 
 
-def _input(entry: Document) -> Input:
-    return Input(tuple(tuple(s) if isinstance(s, list) else s for s in entry["shape"]), entry["dtype"])
+def _inputs(entries: Any, what: str) -> dict[str, Input]:
+    found: dict[str, Input] = {}
+    for name in _texts([entry["name"] for entry in entries], what):
+        entry = entries[len(found)]
+        found[name] = Input(tuple(tuple(s) if isinstance(s, list) else s for s in entry["shape"]), entry["dtype"])
+    if len(found) != len(entries):
+        raise ValueError(f"{what}: a name occurs twice")
+    return found
 
 
 def _texts(values: Any, what: str) -> tuple[str, ...]:

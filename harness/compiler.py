@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,10 +141,12 @@ def to_onnx(
         if size > _LARGEST_MESSAGE:
             raise OptionError(f"path: the constants have {size} bytes, more than one message can hold; give a path")
         return ir.to_proto(_in_memory(model))
+    if not isinstance(path, (str, os.PathLike)):
+        raise OptionError(f"path: {path!r} is not the path of a file")
     target = Path(path)
     try:
         ir.save(_in_memory(model), target, external_data=f"{target.name}.data" if size > _LARGEST_MESSAGE else None)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise OptionError(f"path: {target} cannot be written: {error}") from None
     return str(target)
 

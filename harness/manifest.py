@@ -27,7 +27,7 @@ def read_manifest(folder: str | Path, verify: bool = True) -> Document:
     path = place / MANIFEST
     try:
         document = json.loads(path.read_bytes())
-    except (OSError, RecursionError) as error:
+    except (OSError, RecursionError, MemoryError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); {place} is not a saved model") from None
     except ValueError as error:
         raise ArtifactError(f"{path}: truncated or altered: not JSON: {error}") from None
@@ -86,9 +86,14 @@ def _check_manifest(document: Any, path: Path) -> None:
         )
     if document.get("digest") != digest(document):
         raise ArtifactError(f"{path}: altered since it was written: its digest does not match")
-    names = document.get("files")
-    if not isinstance(names, dict) or any(Path(n).is_absolute() or ".." in Path(n).parts for n in names):
+    files = document.get("files")
+    if not isinstance(files, dict) or not all(_is_seal(name, sealed) for name, sealed in files.items()):
         raise ArtifactError(f"{path}: its list of files is not valid")
+
+
+def _is_seal(name: str, sealed: Any) -> bool:
+    inside = not Path(name).is_absolute() and ".." not in Path(name).parts and "\0" not in name
+    return inside and isinstance(sealed, dict) and {"bytes", "sha256"} <= set(sealed)
 
 
 def _check_file(place: Path, name: str, sealed: Document) -> None:

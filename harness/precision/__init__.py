@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -76,12 +78,22 @@ def _check(options: Mapping[str, Any]) -> None:
     for name, allowed in choices.items():
         if name in options and options[name] not in allowed:
             raise OptionError(f"{name}: {options[name]!r} is none of {', '.join(allowed)}")
+    for name in ("percentile", "min_sqnr"):
+        _check_number(name, options.get(name, 99.99))
     percentile = options.get("percentile", 99.99)
-    if not isinstance(percentile, (int, float)) or not 50 < percentile <= 100:
+    if not 50 < percentile <= 100:
         raise OptionError(f"percentile: {percentile!r} is not a share between 50 and 100")
+    table = options.get("calibration_table", "")
+    if not isinstance(table, (str, os.PathLike)):
+        raise OptionError(f"calibration_table: {table!r} is not the path of a table")
     exclude = options.get("exclude", ())
-    if isinstance(exclude, str) or not all(isinstance(name, str) for name in exclude):
+    if not isinstance(exclude, (list, tuple, set, frozenset)) or not all(isinstance(name, str) for name in exclude):
         raise OptionError(f"exclude: {exclude!r} is not a list of node names")
+
+
+def _check_number(name: str, value: Any) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        raise OptionError(f"{name}: {value!r} is not a number")
 
 
 def read_samples(calibration: Any, names: Sequence[str]) -> Samples:

@@ -16,6 +16,7 @@ import harness
 from harness import manifest, saving
 from harness.errors import ArtifactError, EngineMissing, HarnessError
 from harness.frontend import compat
+from harness.frontend.params import write_params
 
 from . import bad_input
 
@@ -31,7 +32,7 @@ def model(tmp_path: Path) -> harness.Model:
 
 def _compile(folder: Path, **options: Any) -> harness.Model:
     (folder / "m-symbol.json").write_text(json.dumps(bad_input.good_model()))
-    bad_input.write_params(folder / "m-0000.params", bad_input.parameters())
+    write_params(folder / "m-0000.params", bad_input.parameters())
     return harness.compile(str(folder / "m"), None, bad_input.INPUTS, "onnxruntime", **options)
 
 

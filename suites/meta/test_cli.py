@@ -17,6 +17,7 @@ import pytest
 from harness import cli
 from harness.engines import onnxruntime
 from harness.frontend import compat
+from harness.frontend.params import write_params
 from harness.manifest import write_manifest
 
 from . import bad_input
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def prefix(tmp_path: Path) -> str:
     (tmp_path / "m-symbol.json").write_text(json.dumps(bad_input.good_model()))
-    bad_input.write_params(tmp_path / "m-0000.params", bad_input.parameters())
+    write_params(tmp_path / "m-0000.params", bad_input.parameters())
     return str(tmp_path / "m")
 
 

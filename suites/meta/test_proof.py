@@ -17,6 +17,7 @@ import harness
 from harness import manifest, proof
 from harness.errors import ArtifactError, OptionError
 from harness.frontend import compat
+from harness.frontend.params import write_params
 
 from . import bad_input
 
@@ -26,7 +27,7 @@ DATA = np.random.default_rng(1).standard_normal((2, 3, 8, 8)).astype(np.float32)
 
 def _files(folder: Path) -> str:
     (folder / "m-symbol.json").write_text(json.dumps(bad_input.good_model()))
-    bad_input.write_params(folder / "m-0000.params", bad_input.parameters())
+    write_params(folder / "m-0000.params", bad_input.parameters())
     return str(folder / "m")
 
 
@@ -34,7 +35,7 @@ def _graph(folder: Path, nodes: list[dict[str, Any]], heads: list[list[int]], pa
     """A model of these nodes and outputs [node, number]; its path prefix."""
     document = {"nodes": nodes, "heads": [[*head, 0] for head in heads], "attrs": {"mxnet_version": ["int", 10901]}}
     (folder / "g-symbol.json").write_text(json.dumps(document))
-    bad_input.write_params(folder / "g-0000.params", params)
+    write_params(folder / "g-0000.params", params)
     return str(folder / "g")
 
 
