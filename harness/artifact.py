@@ -12,13 +12,8 @@ See docs/artifact.md for the manifest's fields.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,57 +21,18 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from .engines.base import BuildRequest, Engine, Session, get_engine
+from .engines.base import BuildRequest, Engine, Session, choose_engine, get_engine
 from .engines.python import PluginSession
 from .errors import ArtifactError, Blocked, EngineMissing, HarnessError, OptionError
 from .executor import Program, Step
-from .frontend.params import read_params, write_params
+from .frontend.params import read_params
 from .inputs import Input
-from .model import Model, Plan, Segment
-from .plugins import in_model, read_node
+from .manifest import CONSTANTS, MANIFEST, Document, folder_path, read_manifest
+from .model import Model
+from .plan import HOST, MXNET, Plan, Segment
+from .precision import PRECISIONS, Request, convert
 
 Array = npt.NDArray[Any]
-Document = dict[str, Any]
-
-FORMAT = 1
-MANIFEST = "manifest.json"
-CONSTANTS = "constants.params"
-_EXTERNAL_ABOVE = 1 << 20  # bytes of constants in one ONNX file; more goes beside it, where it can be memory-mapped
-_PACKAGES = (
-    "mxtrt",
-    "numpy",
-    "onnx",
-    "onnx-ir",
-    "onnxruntime",
-    "mxnet",
-    "tensorrt",
-    "tensorrt-cu12",
-    "tensorrt-rtx-cu13",
-)
-
-
-def save(model: Model, folder: str | Path, extra: Callable[[Path], Document] | None = None) -> None:
-    """Write ``model`` as a folder.
-
-    The folder is written beside its place and renamed into it, so a failure leaves what was there.
-
-    Args:
-        model: a compiled or loaded model.
-        folder: a new or empty folder, or one that holds an artifact, which is replaced.
-        extra: writes more files into the folder and returns what the manifest shall say of them.
-
-    Raises:
-        ArtifactError: the folder holds something else, or cannot be written.
-    """
-    target = _path(folder).absolute()
-    _check_target(target)
-    with _building(target) as place:
-        document = _write_parts(model, place)
-        if extra:
-            document.update(extra(place))
-        document["files"] = {name: _seal(place / name) for name in _files(place)}
-        document["digest"] = _digest(document)
-        (place / MANIFEST).write_text(json.dumps(document, indent=1) + "\n")
 
 
 def load(
@@ -95,271 +51,101 @@ def load(
         ArtifactError: a file is missing, truncated or altered, or the format is newer than this version reads.
         EngineMissing: the engine, or MXNet for a part that needs it, is not there.
     """
-    place = _path(folder)
+    place = folder_path(folder)
     document = read_manifest(place, verify)
-    try:
-        return _link(document, place, engine, precision, options)
-    except HarnessError:
-        raise
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError) as error:
-        raise ArtifactError(f"{place / MANIFEST}: cannot be used: {type(error).__name__}: {error}") from None
+    with _reading(place):
+        plan = _plan(document, place, engine, precision, options)
+        library = get_engine(plan.engine)
+        library.check_options(plan.options)
+        same = all(document[name] == getattr(plan, name) for name in ("engine", "precision", "options"))
+        constants = _constants(document, place)
+        steps = []
+        for number, (entry, model) in enumerate(zip(document["segments"], plan.models)):
+            if model is None:
+                session = _mxnet_session(entry, _file(document, place, entry["model"]), constants)
+            elif entry["engine"] == HOST:
+                session = PluginSession(model, f"segment{number}")
+            else:
+                built = _file(document, place, entry["plan"]) if same and "plan" in entry else None
+                name, precision = f"segment{number}", plan.precision
+                request = BuildRequest(name, model, plan.profile, plan.options, None, precision)
+                session = _session(request, library, built)
+            steps.append(_step(entry, session, model))
+        return Model(_program(document, len(plan.inputs), constants, steps), plan)
 
 
-def read_manifest(folder: str | Path, verify: bool = True) -> Document:
-    """The manifest of an artifact, after checking it and (with ``verify``) every file it names.
+def read_plan(
+    folder: str | Path, engine: str | None = None, precision: str | None = None, verify: bool = True, **options: Any
+) -> Plan:
+    """What :func:`load` would build with the same arguments; nothing is built, and MXNet is not needed.
 
     Raises:
         ArtifactError: as :func:`load`.
     """
-    place = _path(folder)
-    path = place / MANIFEST
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, RecursionError) as error:
-        raise ArtifactError(f"{path}: cannot be read ({error}); {place} is not a saved model") from None
-    except ValueError as error:
-        raise ArtifactError(f"{path}: truncated or altered: not JSON: {error}") from None
-    _check_manifest(document, path)
-    if verify:
-        for name, seal in document["files"].items():
-            _check_file(place, name, seal)
-    return dict(document)
-
-
-# --- writing ---------------------------------------------------------------------------------------------------------
-
-
-def _path(folder: str | Path) -> Path:
-    if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder) or "\0" in str(folder):
-        raise ArtifactError(f"folder: {folder!r} is not the path of a folder")
-    return Path(folder)
-
-
-def _check_target(target: Path) -> None:
-    try:
-        if not target.exists() or (target / MANIFEST).is_file() or (target.is_dir() and not any(target.iterdir())):
-            return
-    except OSError as error:
-        raise ArtifactError(f"{target}: cannot be written: {error}") from None
-    raise ArtifactError(f"{target}: exists and is not a saved model; give a new folder, or empty this one")
+    place = folder_path(folder)
+    document = read_manifest(place, verify)
+    with _reading(place):
+        return _plan(document, place, engine, precision, options)
 
 
 @contextmanager
-def _building(target: Path) -> Iterator[Path]:
-    """A folder beside ``target`` that takes its place when the block ends without an error."""
+def _reading(place: Path) -> Iterator[None]:
+    """What a manifest without sense breaks, in the caller's words."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name[:64]}-", dir=target.parent) as scratch:
-            place = Path(scratch) / "new"
-            place.mkdir()
-            yield place
-            _swap(place, target, Path(scratch) / "old")
-    except OSError as error:
-        raise ArtifactError(f"{target}: cannot be written: {error}") from None
-
-
-def _swap(place: Path, target: Path, old: Path) -> None:
-    if target.exists():
-        target.rename(old)
-    try:
-        place.rename(target)
-    except OSError:
-        if old.exists():
-            old.rename(target)
+        yield
+    except HarnessError:
         raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError, OverflowError) as error:
+        raise ArtifactError(f"{place / MANIFEST}: cannot be used: {type(error).__name__}: {error}") from None
 
 
-def _write_parts(model: Model, place: Path) -> Document:
-    program, plan = model._program, model.plan
-    if program.constants:
-        write_params(place / CONSTANTS, {str(slot): array for slot, array in program.constants.items()})
-    return {
-        "format": FORMAT,
-        "versions": _versions(),
-        "engine": plan.engine,
-        "precision": plan.precision,
-        "options": _as_json(plan.options),
-        "inputs": [_describe(name, spec) for name, spec in model.inputs.items()],
-        "outputs": [_describe(name, model.outputs[name]) for name in model.output_names],
-        "segments": [
-            _write_part(place, number, part, step, onnx_model)
-            for number, (part, step, onnx_model) in enumerate(zip(model.segments, program.steps, plan.models))
-        ],
-        "plugins": _plugins(plan),
-        "fallbacks": [list(blocked) for blocked in model.fallbacks],
-        "notices": list(plan.notices),
-        "removed": [list(pair) for pair in plan.removed],
-        "program": {"slots": program.slots, "outputs": list(program.outputs)},
-    }
+# --- the plan --------------------------------------------------------------------------------------------------------
 
 
-def _plugins(plan: Plan) -> dict[str, str]:
-    """The user's plugins that the model needs, with their versions."""
-    calls = [read_node(node) for part in plan.models if part is not None for node in in_model(part)]
-    return {call.plugin.name: call.plugin.version for call in calls}
+def _plan(
+    document: Document, place: Path, engine: str | None, precision: str | None, options: Mapping[str, Any]
+) -> Plan:
+    chosen = choose_engine(engine) if engine is not None else document["engine"]
+    wanted = _precision(document["precision"], precision)
+    settings = dict(options) if options or chosen != document["engine"] else document["options"]
+    inputs, outputs = (_inputs(document[key], key) for key in ("inputs", "outputs"))
+    models, segments = [], []
+    for entry in document["segments"]:
+        own = entry["engine"] not in (MXNET, HOST)
+        model = None
+        if entry["engine"] != MXNET:
+            model = _onnx_model(_file(document, place, entry["model"]), document["files"])
+        if own and model is not None and wanted != document["precision"]:
+            model = convert(model, Request(wanted, narrow_types=get_engine(chosen).narrow_types))
+        models.append(model)
+        operators, nodes = (_texts(entry[key], key) for key in ("operators", "nodes"))
+        segments.append(Segment(chosen if own else entry["engine"], operators, nodes))
+    blocked, removed = ([_texts(item, key) for item in document[key]] for key in ("fallbacks", "removed"))
+    return Plan(
+        inputs, outputs, tuple(segments), tuple(Blocked(*item) for item in blocked), tuple(models), chosen, wanted,
+        settings, _texts(document["notices"], "notices"), tuple((node, operator) for node, operator in removed),
+    )  # fmt: skip
 
 
-def _write_part(place: Path, number: int, part: Segment, step: Step, model: ir.Model | None) -> Document:
-    entry: Document = {
-        "engine": part.engine,
-        "operators": list(part.operators),
-        "nodes": list(part.nodes),
-        "reads": list(step.reads),
-        "writes": list(step.writes),
-        "last_use": list(step.last_use),
-    }
-    session: Any = step.session
-    if model is None:
-        entry["model"] = f"segment{number}.json"
-        (place / entry["model"]).write_text(session.text)
-        return {**entry, "input_names": list(session.input_names), "np_shape": session.np_shape, "name": session.name}
-    entry["model"] = f"segment{number}.onnx"
-    _write_onnx(model, place / entry["model"], f"segment{number}.data")
-    plan = session.plan_bytes() if hasattr(session, "plan_bytes") else None
-    if plan is not None:
-        entry["plan"] = f"segment{number}.plan"
-        (place / entry["plan"]).write_bytes(plan)
-    return entry
-
-
-def _write_onnx(model: ir.Model, path: Path, data: str) -> None:
-    """Constants that lie in foreign files come along."""
-    tensors = [value.const_value for value in model.graph.initializers.values() if value.const_value is not None]
-    foreign = any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors)
-    large = sum(tensor.nbytes for tensor in tensors) > _EXTERNAL_ABOVE
-    ir.save(model, str(path), external_data=data if foreign or large else None)
-
-
-def _describe(name: str, spec: Input) -> Document:
-    return {
-        "name": name,
-        "shape": [list(s) if isinstance(s, tuple) else s for s in spec.shape],
-        "dtype": spec.dtype.name,
-    }
-
-
-def _as_json(options: Mapping[str, Any]) -> Document:
-    values = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in options.items()}
-    try:
-        return dict(json.loads(json.dumps(values)))
-    except (TypeError, ValueError) as error:
-        raise ArtifactError(f"the engine's options cannot be saved: {error}") from None
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+def _inputs(entries: Any, what: str) -> dict[str, Input]:
+    found: dict[str, Input] = {}
+    for name in _texts([entry["name"] for entry in entries], what):
+        entry = entries[len(found)]
+        found[name] = Input(tuple(tuple(s) if isinstance(s, list) else s for s in entry["shape"]), entry["dtype"])
+    if len(found) != len(entries):
+        raise ValueError(f"{what}: a name occurs twice")
     return found
 
 
-# --- seals -----------------------------------------------------------------------------------------------------------
-
-
-def _files(place: Path) -> list[str]:
-    return sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file())
-
-
-def _seal(path: Path) -> Document:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
-
-
-def _digest(document: Document) -> str:
-    body = {key: value for key, value in document.items() if key != "digest"}
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _check_manifest(document: Any, path: Path) -> None:
-    if not isinstance(document, dict) or not isinstance(document.get("format"), int):
-        raise ArtifactError(f"{path}: not the manifest of a saved model: it has no 'format'")
-    if document["format"] > FORMAT:
-        raise ArtifactError(
-            f"{path}: format {document['format']}, and this version of mxtrt reads up to {FORMAT}; "
-            f"update mxtrt (it was written by {document.get('versions')})"
-        )
-    if document.get("digest") != _digest(document):
-        raise ArtifactError(f"{path}: altered since it was written: its digest does not match")
-    names = document.get("files")
-    if not isinstance(names, dict) or any(Path(n).is_absolute() or ".." in Path(n).parts for n in names):
-        raise ArtifactError(f"{path}: its list of files is not valid")
-
-
-def _check_file(place: Path, name: str, seal: Document) -> None:
-    path = place / name
-    try:
-        found = _seal(path)
-    except OSError as error:
-        raise ArtifactError(f"{path}: missing or unreadable: {error}") from None
-    if found["bytes"] != seal["bytes"]:
-        raise ArtifactError(
-            f"{path}: has {found['bytes']} bytes, had {seal['bytes']} when it was saved; truncated or altered"
-        )
-    if found["sha256"] != seal["sha256"]:
-        raise ArtifactError(f"{path}: altered since it was saved: its SHA-256 does not match the manifest's")
-
-
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
-def _link(
-    document: Document, place: Path, engine: str | None, precision: str | None, options: Mapping[str, Any]
-) -> Model:
-    from .compiler import choose_engine
-
-    chosen = choose_engine(engine) if engine is not None else document["engine"]
-    library = get_engine(chosen)
-    wanted = _precision(document["precision"], precision)
-    settings = dict(options) if options or chosen != document["engine"] else document["options"]
-    same = (chosen, wanted, settings) == (document["engine"], document["precision"], document["options"])
-    specs = {entry["name"]: _input(entry) for entry in document["inputs"]}
-    profile = {name: spec.ranges for name, spec in specs.items() if spec.ranges}
-    constants = _constants(document, place)
-    steps, segments, models = [], [], []
-    for number, entry in enumerate(document["segments"]):
-        if entry["engine"] == "mxnet":
-            session, model = _mxnet_session(entry, place, constants), None
-        elif entry["engine"] == "python":
-            model = _onnx_model(place / entry["model"], document["files"])
-            session = PluginSession(model, f"segment{number}")
-        else:
-            model = _onnx_model(place / entry["model"], document["files"])
-            model = _converted(model, document["precision"], wanted, library.narrow_types)
-            request = BuildRequest(f"segment{number}", model, profile, settings, None, wanted)
-            session = _session(request, library, place / entry["plan"] if same and "plan" in entry else None)
-        steps.append(Step(session, *(tuple(entry[key]) for key in ("reads", "writes", "last_use"))))
-        models.append(model)
-        runs_on = entry["engine"] if entry["engine"] in ("mxnet", "python") else chosen
-        segments.append(Segment(runs_on, tuple(entry["operators"]), tuple(entry["nodes"])))
-    wiring = document["program"]
-    program = Program(len(specs), wiring["slots"], constants, tuple(steps), tuple(wiring["outputs"]))
-    plan = Plan(
-        tuple(models), profile, chosen, wanted, settings,
-        tuple(document["notices"]), tuple((node, operator) for node, operator in document["removed"]),
-    )  # fmt: skip
-    outputs = [(entry["name"], _input(entry)) for entry in document["outputs"]]
-    return Model(program, specs, outputs, segments, [Blocked(*entry) for entry in document["fallbacks"]], plan)
-
-
-def _input(entry: Document) -> Input:
-    return Input(tuple(tuple(s) if isinstance(s, list) else s for s in entry["shape"]), entry["dtype"])
-
-
-def _constants(document: Document, place: Path) -> dict[int, Array]:
-    if CONSTANTS not in document["files"]:
-        return {}
-    return {int(slot): array for slot, array in read_params(place / CONSTANTS).items()}
+def _texts(values: Any, what: str) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{what} are not texts: {str(values)[:80]}")
+    return tuple(values)
 
 
 def _precision(saved: str, wanted: str | None) -> str:
-    from .compiler import PRECISIONS
-
+    if saved not in PRECISIONS:
+        raise ValueError(f"precision {saved!r}")
     if wanted is None or wanted == saved:
         return saved
     if wanted not in PRECISIONS:
@@ -373,12 +159,11 @@ def _precision(saved: str, wanted: str | None) -> str:
     return wanted
 
 
-def _converted(model: ir.Model, saved: str, wanted: str, narrow_types: tuple[str, ...]) -> ir.Model:
-    if wanted == saved:
-        return model
-    from .precision import Request, convert
-
-    return convert(model, Request(wanted, narrow_types=narrow_types))
+def _file(document: Document, place: Path, name: Any) -> Path:
+    """A file that the manifest seals."""
+    if name not in document["files"]:
+        raise ValueError(f"{name!r} is not in its list of files")
+    return place / str(name)
 
 
 def _onnx_model(path: Path, files: Mapping[str, Document]) -> ir.Model:
@@ -393,9 +178,49 @@ def _onnx_model(path: Path, files: Mapping[str, Document]) -> ir.Model:
     return model
 
 
+# --- the program -----------------------------------------------------------------------------------------------------
+
+
+def _constants(document: Document, place: Path) -> dict[int, Array]:
+    if CONSTANTS not in document["files"]:
+        return {}
+    return {int(slot): array for slot, array in read_params(place / CONSTANTS).items()}
+
+
+def _slots(values: Any, what: str) -> tuple[int, ...]:
+    if not isinstance(values, list) or not all(type(value) is int and value >= 0 for value in values):
+        raise ValueError(f"{what} are not numbers of slots: {str(values)[:80]}")
+    return tuple(values)
+
+
+def _step(entry: Document, session: Session, model: ir.Model | None) -> Step:
+    reads, writes, last_use = (_slots(entry[key], key) for key in ("reads", "writes", "last_use"))
+    if model is not None and (len(reads), len(writes)) != (len(model.graph.inputs), len(model.graph.outputs)):
+        raise ValueError(f"{entry['model']} does not have {len(reads)} inputs and {len(writes)} outputs")
+    return Step(session, reads, writes, last_use)
+
+
+def _program(document: Document, inputs: int, constants: dict[int, Array], steps: Sequence[Step]) -> Program:
+    """The program, once it is known that each slot has one meaning, and a value whenever it is read."""
+    outputs = _slots(document["program"]["outputs"], "outputs")
+    if len(outputs) != len(document["outputs"]):
+        raise ValueError(f"{len(outputs)} slots for {len(document['outputs'])} outputs")
+    written = [slot for step in steps for slot in step.writes]
+    known = [*range(inputs), *constants, *written]
+    if sorted(known) != list(range(len(known))):
+        raise ValueError("its slots are not numbered from 0, each with one meaning")
+    full = {*range(inputs), *constants}
+    for number, step in enumerate(steps):
+        if not full.issuperset(step.reads):
+            raise ValueError(f"segment {number} reads slots that have no value: {sorted({*step.reads} - full)}")
+        full = (full | {*step.writes}) - {*step.last_use}
+    if not full.issuperset(outputs):
+        raise ValueError(f"outputs that have no value: {sorted({*outputs} - full)}")
+    return Program(inputs, len(known), constants, tuple(steps), outputs)
+
+
 def _session(request: BuildRequest, engine: Engine, plan: Path | None) -> Session:
     """A session from a saved plan where the engine still takes it (the same GPU and library), else a new build."""
-    engine.check_options(request.options)
     load_plan = getattr(engine, "load_plan", None)
     if plan is not None and load_plan is not None:
         session: Session | None = load_plan(request, plan.read_bytes())
@@ -404,16 +229,16 @@ def _session(request: BuildRequest, engine: Engine, plan: Path | None) -> Sessio
     return engine.build(request)
 
 
-def _mxnet_session(entry: Document, place: Path, constants: Mapping[int, Array]) -> Session:
+def _mxnet_session(entry: Document, path: Path, constants: Mapping[int, Array]) -> Session:
     from .frontend import compat
 
     if not compat.available():
         raise EngineMissing(
-            f"{place / entry['model']}: MXNet runs the {len(entry['nodes'])} nodes of this part ({entry['name']}), and it "
+            f"{path}: MXNet runs the {len(entry['nodes'])} nodes of this part ({entry['name']}), and it "
             f"is not installed: pip install 'mxtrt[mxnet]', or compile the model with fallback='error' to see what blocks it"
         )
     from .engines.mxnet import MXNetSession
 
     names: Sequence[str] = entry["input_names"]
     own = {name: np.asarray(constants[slot]) for name, slot in zip(names, entry["reads"]) if slot in constants}
-    return MXNetSession.from_json((place / entry["model"]).read_text(), names, own, entry["np_shape"], entry["name"])
+    return MXNetSession.from_json(path.read_text(), names, own, entry["np_shape"], entry["name"])

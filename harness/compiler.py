@@ -1,9 +1,10 @@
-"""The way of the data: read, lower, cut, build. Each step is one function of one module."""
+"""The way of the data: read, lower, cut, convert, build. Each step is one function of one module."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +13,23 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from .collection import without_collection
-from .dims import Dim
-from .engines.base import BuildRequest, Engine, Profile, Range, Session, check_known, get_engine
+from .engines.base import BuildRequest, Engine, Session, check_known, choose_engine, get_engine
 from .engines.python import PluginSession
-from .errors import Blocked, EngineMissing, InputError, OptionError, UnsupportedOperator
+from .errors import OptionError
 from .executor import Program, Step
-from .frontend import compat
 from .frontend.mxnet import read_model
-from .graph import Graph, TensorType
-from .inputs import Input, check_array, read_inputs
-from .lowering import Infer, LoweredGraph, assemble, lower, names_used
-from .model import Model, Plan, Segment
-from .operators.context import Fragment, Missing, Untyped, Value
-from .partition import Part, partition
-from .plugins import asks_mxnet
+from .graph import Graph
+from .inputs import Input, check_array, profile_of, read_inputs
+from .lowering import assemble
+from .model import Model
+from .operators.context import Value
+from .plan import HOST, Plan
+from .planning import FALLBACKS, Draft, Piece, draft, input_values, lower_model, unique
 from .precision import OPTIONS as CONVERSION_OPTIONS
-from .precision import Request, Samples, convert, read_samples, split_options
+from .precision import PRECISIONS, Request, Samples, convert, read_samples, split_options
 
 Array = npt.NDArray[Any]
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
-FALLBACKS = ("mxnet", "error")
+_LARGEST_MESSAGE = 2**31 - 2**20  # bytes of constants; protobuf's limit is 2 GB for a whole message
 
 
 def compile(
@@ -68,41 +65,47 @@ def compile(
     Raises:
         HarnessError: see :mod:`harness.errors`; the message names the cause.
     """
+    library = get_engine(choose_engine(engine))
+    settings = _settings(library, precision, fallback, min_segment_size, engine_options)
     notices: list[str] = []
-    graph, arrays = read_model(source, params, notices)
-    return compile_graph(
-        graph, arrays, inputs, engine, precision, fallback, calibration, cache_dir, min_segment_size, notices,
-        **engine_options,
-    )  # fmt: skip
+    pieces = _draft(source, params, inputs, settings, notices)
+    samples = read_samples(calibration, list(pieces.inputs)) if calibration is not None else None
+    return _build(pieces, settings, samples, str(cache_dir) if cache_dir is not None else None, notices)
 
 
 def compile_graph(
-    graph: Graph,
-    arrays: Mapping[str, Array],
+    graph: Graph, arrays: Mapping[str, Array], *arguments: Any, notices: Sequence[str] = (), **keywords: Any
+) -> Model:
+    """:func:`compile` for a graph and parameters that have been read already, and what was noticed while reading."""
+    model = compile(graph, arrays, *arguments, **keywords)
+    return Model(model._program, replace(model.plan, notices=(*notices, *model.plan.notices)))
+
+
+def plan(
+    source: Any,
+    params: Any = None,
     inputs: Mapping[str, Any] | None = None,
-    engine: str = "auto",
+    engine: str | Engine = "auto",
     precision: str = "fp32",
     fallback: str = "mxnet",
-    calibration: Iterable[Mapping[str, Any]] | None = None,
-    cache_dir: str | Path | None = None,
     min_segment_size: int = 1,
-    notices: Sequence[str] = (),
     **engine_options: Any,
-) -> Model:
-    """``compile`` for a graph and parameters that have been read already."""
-    _check_choice("precision", precision, PRECISIONS)
-    _check_choice("fallback", fallback, FALLBACKS)
-    if not isinstance(min_segment_size, int) or isinstance(min_segment_size, bool) or min_segment_size < 1:
-        raise OptionError(f"min_segment_size: {min_segment_size!r} is not a positive integer")
-    library = get_engine(choose_engine(engine))
-    conversion, options = split_options(engine_options)
-    library.check_options(options)
-    specs = read_inputs(inputs)
-    lowered = _lower(graph, arrays, specs, library, fallback)
-    parts = _cut(lowered, library.name, fallback, min_segment_size)
-    samples = read_samples(calibration, list(specs)) if calibration is not None else None
-    request = _Requests(library, Request(precision, samples, options=conversion), _profile(specs), options, cache_dir)
-    return _link(lowered, parts, specs, request, notices)
+) -> Plan:
+    """What :func:`compile` would build with the same arguments; nothing is built or run.
+
+    Args:
+        engine: a name as for ``compile``, or an engine (which may be one that only judges).
+
+    Raises:
+        CalibrationError: int8 or fp8 without a ``calibration_table``: ranges need runs.
+        HarnessError: as ``compile``, but for what only a build can find.
+    """
+    library = get_engine(choose_engine(engine)) if isinstance(engine, str) else engine
+    settings = _settings(library, precision, fallback, min_segment_size, engine_options)
+    notices: list[str] = []
+    pieces = _draft(source, params, inputs, settings, notices)
+    models = [_converted(piece, settings.conversion) for piece in pieces.pieces]
+    return _plan(pieces, models, settings, notices)
 
 
 def to_onnx(
@@ -124,217 +127,127 @@ def to_onnx(
         HarnessError: as ``compile``.
     """
     _check_choice("precision", precision, PRECISIONS)
-    graph, arrays = read_model(source, params, [])
-    specs = read_inputs(inputs)
-    lowered = _lower(graph, arrays, specs, None, "error")
-    values = _input_values(specs)
-    names = _unique(graph.output_names)
-    fragments = [node.fragment for node in lowered.nodes.values() if node.fragment]
-    model = assemble("mxtrt", fragments, list(values.values()), list(zip(names, lowered.outputs)))
     conversion, unknown = split_options(conversion_options)
     check_known(unknown, CONVERSION_OPTIONS, "conversion to ONNX")
+    graph, arrays = read_model(source, params, [])
+    specs = read_inputs(inputs)
+    lowered = lower_model(graph, arrays, specs, None, "error")
+    outputs = list(zip(unique(graph.output_names), lowered.outputs))
+    fragments = [node.fragment for node in lowered.nodes.values() if node.fragment]
+    model = assemble("mxtrt", fragments, list(input_values(specs).values()), outputs)
     samples = read_samples(calibration, list(specs)) if calibration is not None else None
     model = convert(model, Request(precision, samples, options=conversion))
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
     if path is None:
-        if size > 2**31 - 2**20:
+        if size > _LARGEST_MESSAGE:
             raise OptionError(f"path: the constants have {size} bytes, more than one message can hold; give a path")
         return ir.to_proto(_in_memory(model))
+    if not isinstance(path, (str, os.PathLike)):
+        raise OptionError(f"path: {path!r} is not the path of a file")
     target = Path(path)
     try:
-        ir.save(_in_memory(model), target, external_data=f"{target.name}.data" if size > 2**31 - 2**20 else None)
-    except OSError as error:
+        ir.save(_in_memory(model), target, external_data=f"{target.name}.data" if size > _LARGEST_MESSAGE else None)
+    except (OSError, ValueError) as error:
         raise OptionError(f"path: {target} cannot be written: {error}") from None
     return str(target)
 
 
-def choose_engine(engine: str) -> str:
-    """ "auto" resolved to the name of an engine that is there; OptionError for what is no name."""
-    if not isinstance(engine, str):
-        raise OptionError(f"engine: {engine!r} is not the name of an engine")
-    if engine != "auto":
-        return engine
-    try:
-        return get_engine("tensorrt").name
-    except EngineMissing:
-        return "onnxruntime"
+def _in_memory(model: ir.Model) -> ir.Model:
+    """The model with tensors that lie in foreign files read in: the result must stand alone."""
+    for value in model.graph.initializers.values():
+        if isinstance(value.const_value, ir.ExternalTensor):
+            value.const_value = ir.Tensor(np.array(value.const_value.numpy()), name=value.name)
+    return model
 
 
-# --- lowering --------------------------------------------------------------------------------------------------------
+# --- arguments -------------------------------------------------------------------------------------------------------
 
 
-@without_collection
-def _lower(
-    graph: Graph, params: Mapping[str, Array], specs: Mapping[str, Input], library: Engine | None, fallback: str
-) -> LoweredGraph:
-    variables = {node.name for node in graph.variables}
-    for name in specs:
-        if name not in variables:
-            known = [n for n in sorted(variables) if n not in params]
-            raise InputError(f"inputs: {name!r} is not a variable of the model; without a value are {', '.join(known)}")
-    dims: dict[str, Dim] = {}
-    values = {name: Value(name, TensorType(a.dtype, a.shape), a) for name, a in params.items() if name in variables}
-    for name, value in _input_values(specs).items():
-        values[name] = value
-        dims.update({str(size): size for size in value.shape if isinstance(size, Dim)})
-    infer: Infer = _no_inference
-    if (fallback == "mxnet" or asks_mxnet(graph)) and compat.available():
-        from .engines.mxnet import Inference
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """The arguments that say how, checked."""
 
-        infer = Inference(graph.np_shape, dims)
-    lowered = lower(graph, values, infer, library.refuse if library else _no_refusal, dims)
-    blocked = [Blocked(n.node.name, n.node.operator, n.reason) for n in lowered.nodes.values() if n.reason is not None]
-    if blocked and fallback == "error":
-        own = [b for b in blocked if not b.reason.startswith("the type of its input ")]
-        raise UnsupportedOperator(own or blocked, "fallback='mxnet' would leave them to MXNet")
-    if blocked and not compat.available():
-        own = [b for b in blocked if not b.reason.startswith("the type of its input ")]
-        raise UnsupportedOperator(
-            own or blocked, "MXNet could run them, and is not installed: pip install 'mxtrt[mxnet]'"
-        )
-    for output in lowered.outputs:
-        if isinstance(output, Missing):
-            _ = output.type  # an output that is a variable without a value: raises, and names it
-    return lowered
+    library: Engine
+    conversion: Request
+    fallback: str
+    min_segment_size: int
+    options: dict[str, Any]
 
 
-def _no_inference(node: Any, inputs: Any) -> None:
-    return None
+def _settings(
+    library: Engine, precision: str, fallback: str, min_segment_size: int, engine_options: Mapping[str, Any]
+) -> _Settings:
+    _check_choice("precision", precision, PRECISIONS)
+    _check_choice("fallback", fallback, FALLBACKS)
+    if not isinstance(min_segment_size, int) or isinstance(min_segment_size, bool) or min_segment_size < 1:
+        raise OptionError(f"min_segment_size: {min_segment_size!r} is not a positive integer")
+    conversion, options = split_options(engine_options)
+    library.check_options(options)
+    request = Request(precision, None, library.narrow_types, conversion)
+    return _Settings(library, request, fallback, min_segment_size, options)
 
 
-def _no_refusal(fragment: Fragment) -> None:
-    return None
+def _check_choice(what: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise OptionError(f"{what}: {value!r} is none of {', '.join(choices)}")
 
 
-def _input_values(specs: Mapping[str, Input]) -> dict[str, Value]:
-    return {name: Value(name, TensorType(spec.dtype, spec.symbolic(name))) for name, spec in specs.items()}
+def _draft(
+    source: Any, params: Any, inputs: Mapping[str, Any] | None, settings: _Settings, notices: list[str]
+) -> Draft:
+    graph, arrays = read_model(source, params, notices)
+    return draft(graph, arrays, read_inputs(inputs), settings.library, settings.fallback, settings.min_segment_size)
 
 
-def _profile(specs: Mapping[str, Input]) -> Profile:
-    return {name: spec.ranges for name, spec in specs.items() if spec.ranges}
+# --- building --------------------------------------------------------------------------------------------------------
 
 
-# --- cutting ---------------------------------------------------------------------------------------------------------
-
-
-@without_collection
-def _cut(lowered: LoweredGraph, engine: str, fallback: str, min_segment_size: int) -> list[Part]:
-    producers = _producers(lowered)
-    sources = {
-        index: [producers[value.name] for value in node.inputs if value.name in producers]
-        for index, node in lowered.nodes.items()
-    }
-    colours = {}
-    for index, node in lowered.nodes.items():
-        if node.node.is_variable or (node.fragment is not None and not node.fragment.nodes):
-            continue
-        colours[index] = "mxnet" if node.fragment is None else "python" if node.on_host else engine
-    parts = partition(colours, sources)
-    small = {n for part in parts if part.engine == engine and len(part.nodes) < min_segment_size for n in part.nodes}
-    if not small:
-        return parts
-    for index in [n for n in small if lowered.nodes[n].plugin]:
-        lowered.nodes[index].on_host = f"its part has fewer than min_segment_size={min_segment_size} nodes"
-        colours[index] = "python"
-        small.discard(index)
-    if small and (fallback == "error" or not compat.available()):
-        raise OptionError(
-            f"min_segment_size: {len(small)} nodes are in smaller parts, and MXNet may not run them "
-            f"({'fallback is error' if fallback == 'error' else 'it is not installed'})"
-        )
-    for index in small:
-        node = lowered.nodes[index]
-        node.fragment, node.reason = None, f"its part has fewer than min_segment_size={min_segment_size} nodes"
-    return partition({n: "mxnet" if n in small else c for n, c in colours.items()}, sources)
-
-
-def _producers(lowered: LoweredGraph) -> dict[str, int]:
-    """Value name -> position of the node that computes it."""
-    producers = {}
-    for index, node in lowered.nodes.items():
-        if node.fragment is not None:
-            for proto in node.fragment.nodes:
-                producers.update(dict.fromkeys(proto.output, index))
-        elif not node.node.is_variable:
-            producers.update({value.name: index for value in node.outputs})
-    return producers
-
-
-# --- linking ---------------------------------------------------------------------------------------------------------
-
-
-class _Requests:
-    """Builds one segment after the other, all with the same options."""
-
-    def __init__(
-        self,
-        library: Engine,
-        conversion: Request,
-        profile: Profile,
-        options: Mapping[str, Any],
-        cache_dir: str | Path | None,
-    ) -> None:
-        self.library, self.conversion = library, replace(conversion, narrow_types=library.narrow_types)
-        self.profile, self.options = profile, dict(options)
-        self.cache_dir = str(cache_dir) if cache_dir is not None else None
-
-    def build(self, name: str, model: ir.Model, samples: Samples | None) -> tuple[Session, ir.Model]:
-        converted = convert(model, replace(self.conversion, samples=samples))
-        request = BuildRequest(name, converted, self.profile, self.options, self.cache_dir, self.conversion.precision)
-        return self.library.build(request), converted
-
-
-def _link(
-    lowered: LoweredGraph,
-    parts: Sequence[Part],
-    specs: Mapping[str, Input],
-    requests: _Requests,
-    notices: Sequence[str],
+def _build(
+    pieces: Draft, settings: _Settings, samples: Samples | None, cache_dir: str | None, notices: Sequence[str]
 ) -> Model:
     """Slots for values, a session for each part, a step for each session."""
-    producers = _producers(lowered)
-    outputs = lowered.outputs
-    reads = [_reads(lowered, part, producers) for part in parts]
-    readers = {value.name for part_reads in reads for value in part_reads} | {value.name for value in outputs}
+    specs = pieces.inputs
     slots = {name: slot for slot, name in enumerate(specs)}
     constants: dict[int, Array] = {}
     steps: list[Step] = []
-    segments: list[Segment] = []
     models: list[ir.Model | None] = []
 
     def slot_of(value: Value) -> int:
         slot = slots.setdefault(value.name, len(slots))
-        if value.const is not None and value.name not in producers and value.name not in specs:
+        if value.const is not None and value.name not in pieces.computed and value.name not in specs:
             constants[slot] = value.const
         return slot
 
-    for number, (part, part_reads) in enumerate(zip(parts, reads)):
-        produced = [v for i in part.nodes for v in _results(lowered, i) if v.name in readers]
-        samples = _samples_of(requests.conversion.samples, specs, steps, slots, part_reads)
-        session, model = _session(lowered, part, part_reads, produced, f"segment{number}", requests, samples)
-        steps.append(Step(session, tuple(map(slot_of, part_reads)), tuple(map(slot_of, produced))))
+    for number, piece in enumerate(pieces.pieces):
+        own = _samples_of(samples, specs, steps, slots, piece.reads)
+        model = _converted(piece, replace(settings.conversion, samples=own))
+        session: Session
+        if model is None:
+            session = _mxnet_session(pieces, piece)
+        elif piece.segment.engine == HOST:
+            session = PluginSession(model, f"segment{number}")
+        else:
+            precision, profile = settings.conversion.precision, profile_of(specs)
+            request = BuildRequest(f"segment{number}", model, profile, settings.options, cache_dir, precision)
+            session = settings.library.build(request)
+        steps.append(Step(session, tuple(map(slot_of, piece.reads)), tuple(map(slot_of, piece.writes))))
         models.append(model)
-        nodes = [lowered.nodes[index].node for index in part.nodes]
-        segments.append(Segment(part.engine, tuple(n.operator for n in nodes), tuple(n.name for n in nodes)))
-    output_slots = tuple(map(slot_of, outputs))
-    program = Program(len(specs), len(slots), constants, tuple(_with_last_uses(steps, output_slots)), output_slots)
-    names = _unique(lowered.graph.output_names)
-    described = [(name, _describe(value, specs)) for name, value in zip(names, outputs)]
-    fallbacks = [
-        Blocked(n.node.name, n.node.operator, n.reason) for n in lowered.nodes.values() if n.reason is not None
-    ]
-    plan = Plan(
-        tuple(models), requests.profile, requests.library.name, requests.conversion.precision, requests.options,
-        (*notices, *_on_host(lowered)), tuple(lowered.removed),
+    outputs = tuple(map(slot_of, pieces.lowered.outputs))
+    program = Program(len(specs), len(slots), constants, tuple(_with_last_uses(steps, outputs)), outputs)
+    return Model(program, _plan(pieces, models, settings, notices))
+
+
+def _plan(pieces: Draft, models: Sequence[ir.Model | None], settings: _Settings, notices: Sequence[str]) -> Plan:
+    segments = tuple(piece.segment for piece in pieces.pieces)
+    return Plan(
+        pieces.inputs, pieces.outputs, segments, pieces.fallbacks, tuple(models), settings.library.name,
+        settings.conversion.precision, settings.options, (*notices, *pieces.notices), tuple(pieces.lowered.removed),
     )  # fmt: skip
-    return Model(program, dict(specs), described, segments, fallbacks, plan)
 
 
-def _on_host(lowered: LoweredGraph) -> Iterable[str]:
-    """What the caller should know of plugins that the engine does not run."""
-    for node in lowered.nodes.values():
-        if node.on_host:
-            yield f"{node.node.name} ({node.node.operator}) is run by its plugin's NumPy function: {node.on_host}"
+def _converted(piece: Piece, conversion: Request) -> ir.Model | None:
+    """Its model in the precision asked for; what no engine runs keeps MXNet's types."""
+    return piece.model if piece.model is None or piece.segment.engine == HOST else convert(piece.model, conversion)
 
 
 def _samples_of(
@@ -359,66 +272,17 @@ def _samples_of(
     return run
 
 
-def _results(lowered: LoweredGraph, index: int) -> list[Value]:
-    """The distinct values that a node computes and somebody may read."""
-    node = lowered.nodes[index]
-    values = {value.name: value for value in node.outputs}
-    if node.fragment is not None:
-        own = {name for proto in node.fragment.nodes for name in proto.output}
-        return [value for name, value in values.items() if name in own]
-    return list(values.values())
-
-
-def _reads(lowered: LoweredGraph, part: Part, producers: Mapping[str, int]) -> list[Value]:
-    """What a part takes from outside, constants of lowered nodes excepted."""
-    inside = set(part.nodes)
-    found: dict[str, Value] = {}
-    for index in part.nodes:
-        node = lowered.nodes[index]
-        if node.fragment is None:
-            candidates: Iterable[Value] = node.inputs
-        else:
-            used = {name for proto in node.fragment.nodes for name in names_used(proto)}
-            candidates = [v for v in node.fragment.values.values() if v.name in used and v.const is None]
-        for value in candidates:
-            outside = value.name not in producers or producers[value.name] not in inside
-            if outside and not isinstance(value, Missing) and (value.const is None or node.fragment is None):
-                found.setdefault(value.name, value)
-    return list(found.values())
-
-
-def _session(
-    lowered: LoweredGraph,
-    part: Part,
-    reads: Sequence[Value],
-    produced: Sequence[Value],
-    name: str,
-    requests: _Requests,
-    samples: Samples | None,
-) -> tuple[Session, ir.Model | None]:
-    if part.engine != "mxnet":
-        fragments = [lowered.nodes[index].fragment for index in part.nodes]
-        head_names = dict(zip((v.name for v in lowered.outputs), _unique(lowered.graph.output_names)))
-        taken = {value.name for value in reads}
-        outputs = [(n if (n := head_names.get(v.name, v.name)) not in taken else v.name, v) for v in produced]
-        model = assemble(name, [f for f in fragments if f is not None], reads, outputs)
-        if part.engine == "python":
-            return PluginSession(model, name), model
-        return requests.build(name, model, samples)
+def _mxnet_session(pieces: Draft, piece: Piece) -> Session:
     from .engines.mxnet import MXNetSession
 
-    owners = {
-        v.name: (lowered.nodes[i].node.name, k) for i in part.nodes for k, v in enumerate(lowered.nodes[i].outputs)
-    }
+    graph, lowered = pieces.lowered.graph, pieces.lowered.nodes
+    owners = {v.name: (lowered[i].node.name, k) for i in piece.nodes for k, v in enumerate(lowered[i].outputs)}
     # A node that was lowered before its part proved too small has outputs with ONNX names.
     sources = {name: f"{node}:{output}" for name, (node, output) in owners.items()}
-    nodes = [
-        (lowered.nodes[i].node, [sources.get(v.name, v.name) for v in lowered.nodes[i].inputs]) for i in part.nodes
-    ]
-    constants = {v.name: v.const for v in reads if v.const is not None}
-    heads = [owners[value.name] for value in produced]
-    session = MXNetSession(nodes, heads, [v.name for v in reads], constants, lowered.graph.np_shape)
-    return session, None
+    nodes = [(lowered[i].node, [sources.get(v.name, v.name) for v in lowered[i].inputs]) for i in piece.nodes]
+    constants = {value.name: value.const for value in piece.reads if value.const is not None}
+    heads = [owners[value.name] for value in piece.writes]
+    return MXNetSession(nodes, heads, [value.name for value in piece.reads], constants, graph.np_shape)
 
 
 def _with_last_uses(steps: Sequence[Step], outputs: Sequence[int]) -> list[Step]:
@@ -430,43 +294,3 @@ def _with_last_uses(steps: Sequence[Step], outputs: Sequence[int]) -> list[Step]
         seen.update(step.reads)
         result.append(Step(step.session, step.reads, step.writes, last))
     return result[::-1]
-
-
-def _describe(value: Value, specs: Mapping[str, Input]) -> Input:
-    if isinstance(value, Untyped):
-        return Input(("...",))
-    ranges = {f"{name}_{axis}": size for name, spec in specs.items() for axis, size in spec.ranges.items()}
-    shape: list[int | Range | str] = []
-    for size in value.shape:
-        if isinstance(size, int):
-            shape.append(size)
-        elif size.symbols <= set(ranges):
-            low, best, high = (size.evaluate({s: ranges[s][k] for s in size.symbols}) for k in range(3))
-            shape.append((low, best, high) if 0 <= low <= best <= high else str(size))
-        else:
-            shape.append(str(size))
-    return Input(tuple(shape), value.dtype)
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    """The names, with a number behind each that has occurred before."""
-    seen: dict[str, int] = {}
-    result = []
-    for name in names:
-        count = seen.get(name, 0)
-        seen[name] = count + 1
-        result.append(f"{name}_{count}" if count else name)
-    return result
-
-
-def _in_memory(model: ir.Model) -> ir.Model:
-    """The model with tensors that lie in foreign files read in: the result must stand alone."""
-    for value in model.graph.initializers.values():
-        if isinstance(value.const_value, ir.ExternalTensor):
-            value.const_value = ir.Tensor(np.array(value.const_value.numpy()), name=value.name)
-    return model
-
-
-def _check_choice(what: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise OptionError(f"{what}: {value!r} is none of {', '.join(choices)}")

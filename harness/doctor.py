@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -115,14 +115,22 @@ def _find_gpu() -> str:
     return f"{count.value} x {name.value.decode()}, CUDA {version.value // 1000}.{version.value % 1000 // 10}"
 
 
-def _library(what: str, module: str, advice: str) -> Finding:
-    if importlib.util.find_spec(module) is None:
+def _library(what: str, name: str, advice: str) -> Finding:
+    """In a process of its own: TensorRT 10.6 ends the one that it finds no GPU in."""
+    code = (
+        "import sys; from harness.errors import EngineMissing; from harness.engines.tensorrt import library\n"
+        f"try: print(library.find({name!r}).label)\n"
+        "except EngineMissing as error: print(error, file=sys.stderr); sys.exit(3)"
+    )
+    paths = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    if done.returncode == 0:
+        return Finding(what, OK, done.stdout.strip())
+    said = (done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"])[-1]
+    if done.returncode == 3 and "No module named" in said:
         return Finding(what, MISSING, "", advice)
-
-    def probe() -> str:
-        return str(importlib.import_module(module).__version__)
-
-    return _works(what, probe, advice)
+    return Finding(what, BROKEN, said, advice)
 
 
 def _write_cache() -> str:

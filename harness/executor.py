@@ -42,10 +42,13 @@ class Program:
     steps: tuple[Step, ...]
     outputs: tuple[int, ...]
 
-    def takes_device_array(self, slot: int) -> bool:
-        """Whether everything that reads an input can read it on a GPU."""
-        readers = [step.session for step in self.steps if slot in step.reads]
-        return slot not in self.outputs and all(getattr(s, "accepts_device_arrays", False) for s in readers)
+    def device_inputs(self) -> set[int]:
+        """The inputs that everything which reads them can read on a GPU."""
+        on_host = set(self.outputs)
+        for step in self.steps:
+            if not getattr(step.session, "accepts_device_arrays", False):
+                on_host.update(step.reads)
+        return set(range(self.inputs)) - on_host
 
     @property
     def rebuilds(self) -> bool:

@@ -29,6 +29,8 @@ MXNET_DTYPES: dict[int, np.dtype[Any]] = {  # mshadow's type flags
     12: BFLOAT16,
 }
 
+MOST_ELEMENTS, MOST_AXES = 2**31, 32  # what no tensor of MXNet reaches (as its wheels are built), and what none exceeds
+
 
 @dataclass(frozen=True, slots=True)
 class TensorType:

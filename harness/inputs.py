@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .dims import Dim, Shape
-from .engines.base import Range
+from .engines.base import Profile, Range
 from .errors import InputError, OptionError
-from .graph import BFLOAT16, MXNET_DTYPES
+from .graph import BFLOAT16, MOST_AXES, MOST_ELEMENTS, MXNET_DTYPES
 
 ShapeSpec = tuple[int | Range | str, ...]
 
@@ -70,6 +71,11 @@ def read_inputs(inputs: Any) -> dict[str, Input]:
         except OptionError as error:
             raise OptionError(f"inputs[{name!r}]: {error}") from None
     return result
+
+
+def profile_of(inputs: Mapping[str, Input]) -> Profile:
+    """Input -> axis -> range, of the sizes that may vary."""
+    return {name: spec.ranges for name, spec in inputs.items() if spec.ranges}
 
 
 def check_array(name: str, value: Any, spec: Input, any_size: bool = False) -> npt.NDArray[Any]:
@@ -134,7 +140,16 @@ def to_numpy(name: str, value: Any) -> npt.NDArray[Any]:
 def _shape(shape: Any) -> ShapeSpec:
     if isinstance(shape, str) or not isinstance(shape, (Sequence, Iterable)):
         raise OptionError(f"{shape!r} is not a shape")
-    return tuple(_size(size, shape) for size in shape)
+    sizes = tuple(_size(size, shape) for size in shape)
+    known = [size for size in sizes if not isinstance(size, str)]
+    least = math.prod(size[0] if isinstance(size, tuple) else size for size in known)
+    most = max((size[2] if isinstance(size, tuple) else size for size in known), default=0)
+    if max(least, most) >= MOST_ELEMENTS or len(sizes) > MOST_AXES:
+        raise OptionError(
+            f"{str(sizes)[:80]} is the shape of no tensor of MXNet: these have up to {MOST_AXES} axes and fewer than "
+            f"2^31 elements"
+        )
+    return sizes
 
 
 def _size(size: Any, shape: Any) -> int | Range | str:
@@ -158,7 +173,8 @@ def _is_integer(value: Any) -> bool:
 
 def _dtype(dtype: Any) -> np.dtype[Any]:
     try:
-        found = BFLOAT16 if isinstance(dtype, str) and dtype == "bfloat16" else np.dtype(dtype)
+        named = not isinstance(dtype, str) or dtype.isprintable()  # NumPy takes a character 0 for bool
+        found = BFLOAT16 if isinstance(dtype, str) and dtype == "bfloat16" else np.dtype(dtype) if named else None
     except (TypeError, ValueError):
         found = None
     if found is None or found not in MXNET_DTYPES.values():

@@ -11,7 +11,8 @@ import numpy as np
 
 from .engines.layers import Layer
 from .errors import OptionError
-from .model import Model, Segment
+from .model import Model
+from .plan import Segment
 
 COLUMNS = ("part", "layer", "nodes", "operators", "kind", "precision", "tactic", "ms", "share")
 

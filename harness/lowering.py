@@ -24,7 +24,7 @@ from .collection import without_collection
 from .dims import Dim
 from .errors import HarnessError, ModelError
 from .frontend.params import place_in_file
-from .graph import Entry, Graph, Node, TensorType
+from .graph import MOST_ELEMENTS, Entry, Graph, Node, TensorType
 from .operators import registry
 from .operators.context import IR_VERSION, OPSET, Context, Fragment, Missing, Untyped, Value, type_proto
 from .operators.registry import Unsupported
@@ -34,7 +34,6 @@ Array = npt.NDArray[Any]
 Infer = Callable[[Node, Sequence[Value]], "Sequence[TensorType] | None"]
 Refuse = Callable[[Fragment], "str | None"]
 
-_MOST_ELEMENTS = 2**31
 _SHAPE_ATTRIBUTES = ("kernel", "shape", "pooled_size", "output_size", "target_shape", "size", "depth", "N", "repeats")
 
 
@@ -233,7 +232,7 @@ def _check_sizes(node: Node, attributes: Attributes, schema: Schema) -> None:
         if name in schema.attributes and name in node.attributes:
             value = attributes.peek(name)
             sizes = value if isinstance(value, tuple) else (value,)
-            if all(isinstance(s, int) for s in sizes) and math.prod(sizes) >= _MOST_ELEMENTS:
+            if all(isinstance(s, int) for s in sizes) and math.prod(sizes) >= MOST_ELEMENTS:
                 raise ModelError(
                     f"node {node.name!r} ({node.operator}): {name}={node.attributes[name][:80]} is {math.prod(sizes)} "
                     f"elements; a tensor of MXNet has fewer than 2^31"

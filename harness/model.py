@@ -2,79 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 
-from .engines.base import Profile
 from .engines.memory import is_device_array
-from .errors import Blocked, InputError
+from .errors import InputError
 from .executor import Program
 from .inputs import Input, check_array, check_shape
+from .plan import Plan
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A part of the network that one engine runs: its engine, and the operators and names of its nodes, in order."""
-
-    engine: str
-    operators: tuple[str, ...]
-    nodes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How a model was cut: everything that saving needs beside the program.
-
-    Attributes:
-        models: the ONNX model of each segment, None for those that MXNet runs.
-        profile: the ranges of the inputs' dynamic axes.
-        engine: the engine asked for.
-        precision: the precision asked for.
-        options: the engine's options.
-        notices: choices made for the caller.
-        removed: (node, operator) of nodes that need no computation.
-    """
-
-    models: tuple[ir.Model | None, ...]
-    profile: Profile
-    engine: str
-    precision: str
-    options: dict[str, Any]
-    notices: tuple[str, ...] = ()
-    removed: tuple[tuple[str, str], ...] = ()
 
 
 class Model:
     """A compiled model. Calling it is safe from several threads; answers are fresh arrays, inputs stay untouched."""
 
-    def __init__(
-        self,
-        program: Program,
-        inputs: dict[str, Input],
-        outputs: Sequence[tuple[str, Input]],
-        segments: Sequence[Segment],
-        fallbacks: Sequence[Blocked],
-        plan: Plan,
-    ) -> None:
-        self.inputs = inputs
-        self.outputs = dict(outputs)
-        self.input_names = list(inputs)
-        self.output_names = [name for name, _ in outputs]
-        self.segments = list(segments)
-        self.fallbacks = list(fallbacks)
+    def __init__(self, program: Program, plan: Plan) -> None:
+        self.inputs, self.outputs = dict(plan.inputs), dict(plan.outputs)
+        self.input_names, self.output_names = list(plan.inputs), list(plan.outputs)
+        self.segments, self.fallbacks = list(plan.segments), list(plan.fallbacks)
         self.plan = plan
         self._program = program
         self._any_size = program.rebuilds
-        self._in_place = {name for slot, name in enumerate(inputs) if program.takes_device_array(slot)}
-        self._expected = [(name, spec, spec.dtype, spec.shape) for name, spec in inputs.items()]
+        self._in_place = {self.input_names[slot] for slot in program.device_inputs()}
+        self._expected = [(name, spec, spec.dtype, spec.shape) for name, spec in self.inputs.items()]
 
     def __call__(self, **inputs: Any) -> list[Array]:
         """The outputs, in the order of the symbol's.
@@ -114,7 +68,7 @@ class Model:
         """Which engine runs which part, and why MXNet runs the rest, as text."""
         from .explain import explain
 
-        return explain(self)
+        return explain(self.plan)
 
     def save(self, folder: str | Path) -> None:
         """Write the model as a folder that ``harness.load`` reads.
@@ -122,6 +76,6 @@ class Model:
         Raises:
             ArtifactError: the folder cannot be written.
         """
-        from .artifact import save
+        from .saving import save
 
-        save(self, folder)
+        save(self._program, self.plan, folder)

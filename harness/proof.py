@@ -6,7 +6,6 @@ engine and precision whether the numbers are still MXNet's. The rule is the erro
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from . import numerics
-from .errors import ArtifactError, ExecutionError, InputError, OptionError
+from .errors import ArtifactError, InputError, OptionError
 from .frontend import compat
 from .frontend.params import read_params, write_params
-from .graph import Graph
 from .inputs import Input, check_array
 from .model import Model
+from .reference import Reference
 
 Array = npt.NDArray[Any]
 Sample = Mapping[str, Array]
@@ -33,7 +32,6 @@ QUANTIZED = ("int8", "fp8")
 SQNR_FLOOR = 20.0  # dB; below it a quantized answer has lost a tenth of its signal
 TOP_K_FLOOR = 0.9
 _RESPONSE_OF = {"fp32": "fp32", "tf32": "fp16", "fp16": "fp16", "bf16": "bf16"}
-_UNPROVABLE = ("__dtype__", "__shape__")  # hints on variables that would hold a float64 run to float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +69,15 @@ def migrate(
             the vectors are random.
         vectors: how many vectors (of random ones), or at most how many (of samples).
         seed: of the random vectors.
-        progress: called with (vectors done, vectors in all).
+        progress: called with (vectors done, vectors in all and one step more: which parameters they reach).
 
     Raises:
         EngineMissing: MXNet, which gives the reference, is not installed.
         HarnessError: as compile and save.
     """
-    from .artifact import save
     from .compiler import compile_graph
     from .frontend.mxnet import read_model
+    from .saving import save
 
     if not isinstance(vectors, int) or vectors < 1:
         raise OptionError(f"vectors: {vectors!r} is not a positive integer")
@@ -99,97 +97,44 @@ def migrate(
             name = f"proof/vector{number}.params"
             write_params(place / name, _vector(reference, sample))
             names.append({"file": name, "origin": origin})
-            progress(number + 1, len(drawn))
-        return {"proof": {"vectors": names, "seed": seed, **reference.describe()}}
+            progress(number + 1, len(drawn) + 1)
+        unreached = reference.unreached([sample for _, sample in drawn])
+        progress(len(drawn) + 1, len(drawn) + 1)
+        return {"proof": {"vectors": names, "seed": seed, **reference.describe(), "unreached": unreached}}
 
-    save(model, folder, write)
+    save(model._program, model.plan, folder, write)
     return model, verify(folder, model=model)
 
 
+def unreached(folder: str | Path) -> list[str]:
+    """The parameters on which no answer to an artifact's test vectors depends: a change of one would not be found.
+
+    Raises:
+        ArtifactError: the folder has no proof, or has changed.
+    """
+    return list(_proof_of(Path(folder)).get("unreached", ()))
+
+
+def _proof_of(place: Path) -> dict[str, Any]:
+    from .manifest import read_manifest
+
+    proof: dict[str, Any] | None = read_manifest(place).get("proof")
+    if not proof:
+        raise ArtifactError(
+            f"{place}: holds no proof; `mxtrt migrate MODEL --out DIR` writes a model with test vectors"
+        )
+    return proof
+
+
 def _vector(reference: Reference, sample: Sample) -> dict[str, Array]:
+    """A sample, MXNet's answers to it, and how far roundings of each precision move them."""
     answers = reference(sample)
     arrays = {f"input/{name}": np.ascontiguousarray(array) for name, array in sample.items()}
     arrays |= {f"reference/{i}": np.ascontiguousarray(array) for i, array in enumerate(answers)}
-    given = {name: reference.widened(array) for name, array in {**reference.params, **sample}.items()}
     for precision in PRECISIONS:
-        moved = numerics.response(reference.perturbed, given, answers, precision)
+        moved = reference.response(sample, answers, precision)
         arrays |= {f"response/{precision}/{i}": np.ascontiguousarray(array) for i, array in enumerate(moved)}
     return arrays
-
-
-class Reference:
-    """The model in MXNet, in float64 where all its operators have that kernel, else in float32."""
-
-    def __init__(self, graph: Graph, params: Mapping[str, Array], sample: Sample) -> None:
-        from .engines.mxnet import graph_json
-
-        mx = compat.mxnet()
-        document = graph_json(graph)
-        for node in document["nodes"]:
-            if node["op"] == "null":
-                node["attrs"] = {k: v for k, v in node.get("attrs", {}).items() if k not in _UNPROVABLE}
-        self._np_shape = graph.np_shape
-        self._symbol = mx.sym.load_json(json.dumps(document))
-        self._order = self._symbol.list_inputs()
-        self._operator = mx.ndarray.CachedOp(self._symbol)
-        self.params = {name: np.asarray(array) for name, array in params.items() if name in self._order}
-        self.terms = max((math.prod(a.shape[1:]) for a in self.params.values() if a.ndim > 1), default=1)
-        self.dtype = self._widest({**self.params, **sample})
-
-    def __call__(self, sample: Sample) -> list[Array]:
-        """MXNet's answers, in the reference's precision; integer answers as they are."""
-        return self.perturbed({**self.params, **sample})
-
-    def perturbed(self, arrays: Mapping[str, Array]) -> list[Array]:
-        """The answers for other parameters too."""
-        return self._run(arrays, self.dtype)
-
-    def widened(self, array: Array) -> Array:
-        """A float array in the reference's precision, so that moving it by less than its own roundoff moves it."""
-        return array.astype(self.dtype) if array.dtype.kind == "f" else array
-
-    def describe(self) -> dict[str, Any]:
-        return {"reference": self.dtype.name, "mxnet": compat.mxnet().__version__, "terms": self.terms}
-
-    def _widest(self, arrays: Mapping[str, Array]) -> np.dtype[Any]:
-        for dtype in (np.dtype(np.float64), np.dtype(np.float32)):
-            try:
-                self._run(arrays, dtype)
-                return dtype
-            except ExecutionError as error:
-                failure = error
-        raise failure
-
-    def _run(self, arrays: Mapping[str, Array], dtype: np.dtype[Any]) -> list[Array]:
-        from .engines.mxnet import first_line
-
-        mx = compat.mxnet()
-        try:
-            with mx.util.np_shape(self._np_shape):
-                given = []
-                filled = {**arrays, **self._unvalued(arrays)}
-                for name in self._order:
-                    array = filled[name]
-                    kind = dtype if array.dtype.kind == "f" else array.dtype
-                    given.append(mx.nd.array(array.astype(kind), dtype=kind))
-                found = self._operator(*given)
-                return [a.asnumpy() for a in (found if isinstance(found, (list, tuple)) else [found])]
-        except Exception as error:  # noqa: BLE001 - MXNetError, and what its Python layer raises for a type it lacks
-            raise ExecutionError(f"MXNet cannot give the reference in {dtype.name}: {first_line(error)}") from None
-
-    def _unvalued(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Zeros for variables without a value (labels of loss layers), which the answer does not depend on."""
-        mx = compat.mxnet()
-        missing = [name for name in self._order if name not in arrays]
-        if not missing:
-            return {}
-        with mx.util.np_shape(self._np_shape):
-            known, _, auxiliary = self._symbol.infer_shape_partial(
-                **{n: arrays[n].shape for n in self._order if n in arrays}
-            )
-        names = [*self._symbol.list_arguments(), *self._symbol.list_auxiliary_states()]
-        shapes = dict(zip(names, [*(known or ()), *(auxiliary or ())]))
-        return {name: np.zeros(shapes.get(name) or (1,), np.float32) for name in missing}
 
 
 def _read_samples(folder: Path, specs: Mapping[str, Input], limit: int) -> Iterator[tuple[str, dict[str, Array]]]:
@@ -236,7 +181,7 @@ def random_samples(specs: Mapping[str, Input], count: int, seed: int) -> Iterato
             shape = tuple(s[which] if isinstance(s, tuple) else int(s) for s in spec.shape)
             drawn = rng.standard_normal(shape) if spec.dtype.kind in "fV" else rng.integers(0, 2, shape)
             sample[name] = np.asarray(drawn).astype(spec.dtype)
-        yield f"random, seed {seed}, number {number}", sample
+        yield f"random {number}, seed {seed}", sample
 
 
 # --- judging ---------------------------------------------------------------------------------------------------------
@@ -261,15 +206,10 @@ def verify(
     Raises:
         ArtifactError: the folder has no proof, or has changed.
     """
-    from .artifact import load, read_manifest
+    from .artifact import load
 
     place = Path(folder)
-    document = read_manifest(place)
-    proof = document.get("proof")
-    if not proof:
-        raise ArtifactError(
-            f"{place}: holds no proof; `mxtrt migrate MODEL --out DIR` writes a model with test vectors"
-        )
+    proof = _proof_of(place)
     loaded = model or load(place, engine, precision, verify=False, **options)
     verdicts: list[Verdict] = []
     for number, vector in enumerate(proof["vectors"]):

@@ -8,7 +8,6 @@ result are kept. Ends with 1 if a bar is missed. Figures of time want a machine 
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
@@ -93,27 +92,18 @@ def _gluon(name: str) -> Any:
 _CONVERT = """
 import json, sys, time
 start = time.perf_counter()
-import harness
-from harness import compiler
-from harness.frontend.mxnet import read_model
-from harness.inputs import read_inputs
-from harness.lowering import assemble
-graph, params = read_model(sys.argv[1], None, [])
-specs = read_inputs({"data": eval(sys.argv[2])})
+from harness.compiler import plan
+from scripts.bench_conversion import Anything
 def convert():
-    lowered = compiler._lower(graph, params, specs, None, "error")
-    parts = compiler._cut(lowered, "onnxruntime", "error", 1)
-    fragments = [node.fragment for node in lowered.nodes.values() if node.fragment]
-    assemble("model", fragments, list(compiler._input_values(specs).values()), [("output", lowered.outputs[0])])
-    return len(parts)
-parts = convert()
+    return plan(sys.argv[1], None, {"data": eval(sys.argv[2])}, engine=Anything(), fallback="error")
+found = convert()
 first = time.perf_counter() - start
 again = []
 for _ in range(3):
     begin = time.perf_counter()
     convert()
     again.append(time.perf_counter() - begin)
-print(json.dumps({"first": first, "again": min(again), "parts": parts, "nodes": len(graph.nodes)}))
+print(json.dumps({"first": first, "again": min(again), "parts": len(found.segments)}))
 """
 
 
@@ -129,71 +119,17 @@ def conversion_resnet152() -> Row:
     )
 
 
-SIZES = (1_250, 2_500, 5_000, 10_000, 20_000)
-
-
 def conversion_linear() -> Row:
-    """Seconds for chains of up to 20,000 nodes: time per node of the longest over that of a quarter of it; a chart."""
-    import numpy as np
+    """Processor time per node with 20,000 nodes over that with 1,000, in the worst of five shapes; a chart."""
+    from scripts.bench_conversion import draw, results
 
-    with tempfile.TemporaryDirectory() as folder:
-        seconds = [_chain(Path(folder), count)["again"] for count in SIZES]
-    growth = (seconds[-1] / SIZES[-1]) / (seconds[2] / SIZES[2])
-    slope = float(np.polyfit(np.log(SIZES), np.log(seconds), 1)[0])
-    chart = _chart(seconds)
-    return row(
-        "time per node with 20,000 nodes over that with 5,000", growth, 1.5, "x",
-        seconds=dict(zip(map(str, SIZES), seconds)), slope=slope, chart=chart,
-    )  # fmt: skip
-
-
-def _chain(folder: Path, count: int) -> dict[str, Any]:
-    """Blocks of a residual network: scale by a parameter, relu, add what was there two nodes before."""
-    nodes: list[dict[str, Any]] = [{"op": "null", "name": "data", "inputs": []}]
-    nodes += [{"op": "null", "name": "scale", "inputs": []}]
-    last, skip = 0, 0
-    for number in range(count):
-        kind = ("broadcast_mul", "Activation", "elemwise_add")[number % 3]
-        inputs = {"broadcast_mul": [last, 1], "Activation": [last], "elemwise_add": [last, skip]}[kind]
-        node: dict[str, Any] = {"op": kind, "name": f"n{number}", "inputs": [[i, 0, 0] for i in inputs]}
-        if kind == "Activation":
-            node["attrs"] = {"act_type": "relu"}
-        nodes.append(node)
-        last = len(nodes) - 1
-        skip = last if kind == "elemwise_add" else skip
-    document = {
-        "nodes": nodes,
-        "arg_nodes": [0, 1],
-        "heads": [[last, 0, 0]],
-        "attrs": {"mxnet_version": ["int", 10901]},
-    }
-    (folder / f"c{count}-symbol.json").write_text(json.dumps(document))
-    _write_scale(folder / f"c{count}-0000.params")
-    return in_new_process(_CONVERT, str(folder / f"c{count}"), "(2, 8)")
-
-
-def _write_scale(path: Path) -> None:
-    from harness.frontend.compat import mxnet
-
-    mx = mxnet()
-    mx.nd.save(str(path), {"arg:scale": mx.nd.ones((1, 8))})
-
-
-def _chart(seconds: list[float]) -> str:
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    axes.plot(SIZES, seconds, "o-", label="measured")
-    axes.plot(SIZES, [seconds[-1] * size / SIZES[-1] for size in SIZES], "--", color="grey", label="linear")
-    axes.set(xlabel="nodes", ylabel="seconds", title="Conversion to typed ONNX", xlim=(0, None), ylim=(0, None))
-    axes.legend()
-    path = ROOT / "reports" / "conversion.svg"
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
-    return "reports/conversion.svg"
+    found = results()
+    draw(found, ROOT / "reports" / "conversion.svg")
+    what = (
+        f"conversion: time per node with {found['sizes'][-1]:,} nodes over that with {found['sizes'][0]:,}, worst of "
+    )
+    worst = found["growth"][found["worst"]]
+    return row(f"{what}{len(found['seconds'])} shapes", worst, 1.5, "x", chart="reports/conversion.svg", **found)
 
 
 # --- memory and imports ----------------------------------------------------------------------------------------------
@@ -240,21 +176,21 @@ def import_time() -> Row:
     return row("import harness, beyond python -c pass", more, 0.3, "s")
 
 
-def fuzz() -> Row:
-    """Mutated files and operators that end in anything but an answer or a HarnessError."""
-    from suites.meta.test_bad_input import BATCHES
+FUZZED = {"json": 1_500, "params": 500, "operator": 1_000, "artifact": 500, "plan": 500, "table": 300}  # cases
 
-    ended, bad = 0, []
-    for kind, (batches, size) in BATCHES.items():
-        command = [sys.executable, "-m", "suites.meta.bad_input", kind, "0", str(batches * size)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment(), check=False)
-        lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        bad += [line for line in lines if "error" in line]
-        if done.returncode:
-            bad.append({"kind": kind, "error": f"the process ended with {done.returncode}"})
-        ended += sum(sum(line["tally"].values()) for line in lines if "tally" in line)
-    what = f"mutated files and nodes of {ended} that end in anything but an answer or a HarnessError"
-    return row(what, len(bad), 0, "", cases=ended, bad=bad[:20])
+
+def fuzz() -> Row:
+    """Mutated files of every kind and wrong arguments that end in anything but an answer or a HarnessError."""
+    from suites.meta.fuzz import EXHAUSTIVE, run
+
+    bad: list[dict[str, Any]] = []
+    ended: dict[str, dict[str, int]] = {}
+    for kind, count in {**FUZZED, **EXHAUSTIVE}.items():
+        tally, found = run(kind, 0, count)
+        ended[kind], bad = dict(tally), bad + found
+    total = sum({**FUZZED, **EXHAUSTIVE}.values())
+    what = f"of {total:,} mutated files and wrong arguments, those that end in neither an answer nor a HarnessError"
+    return row(what, len(bad), 0, "", cases=total, ended=ended, bad=bad[:20])
 
 
 ROWS: dict[str, Callable[[], Row]] = {
@@ -272,4 +208,4 @@ ROWS: dict[str, Callable[[], Row]] = {
 
 
 if __name__ == "__main__":
-    sys.exit(main("scripts.bench_spine", ROWS, ROOT / "reports" / "spine.json", __doc__))
+    sys.exit(main("scripts.bench_spine", ROWS, ROOT / "reports" / "spine.json", __doc__, limits={"fuzz": 3600}))

@@ -352,20 +352,14 @@ def without_sorting(symbol: Any) -> tuple[Any, Any, list[str]] | None:
 
 def structure(name: str) -> dict[str, Any]:
     """How the compiler cuts a network; nothing is built or run."""
-    from harness.compiler import _cut, _lower
-    from harness.engines.base import get_engine
-    from harness.frontend.mxnet import read_model
-    from harness.inputs import read_inputs
+    from harness.compiler import plan
 
     symbol, params, data = build(name, no_weights)
     start = time.perf_counter()
-    graph, arrays = read_model(symbol, params, [])
-    engine = get_engine("onnxruntime")
-    lowered = _lower(graph, arrays, read_inputs({"data": data.shape}), engine, "mxnet")
-    parts = _cut(lowered, engine.name, "mxnet", 1)
-    blocked = [(node.node.operator, node.reason) for node in lowered.nodes.values() if node.reason is not None]
+    found = plan(symbol, params, {"data": data.shape}, engine="onnxruntime")
     seconds = time.perf_counter() - start
-    return {**_row(symbol, params, data, len(parts), blocked), "lower_seconds": round(seconds, 2), "status": "lowered"}
+    row = _row(symbol, params, data, len(found.segments), [(b.operator, b.reason) for b in found.fallbacks])
+    return {**row, "lower_seconds": round(seconds, 2), "status": "lowered"}
 
 
 def comparison(name: str) -> dict[str, Any]:

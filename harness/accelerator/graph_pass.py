@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ..compiler import choose_engine
 from ..dims import Dim
-from ..engines.base import get_engine
+from ..engines.base import choose_engine, get_engine
 from ..engines.mxnet import graph_json
 from ..errors import ModelError
 from ..frontend.arity import output_name

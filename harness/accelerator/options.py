@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..compiler import PRECISIONS
 from ..errors import OptionError
+from ..precision import PRECISIONS
 
 OPTIONS = {
     "precision": "fp32 (default), tf32, fp16, bf16, int8 or fp8",

@@ -5,22 +5,17 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jinja2
 import numpy as np
 from PIL import Image
 
 from .drawing import COLOURS, draw_graph, draw_latency
-
-if TYPE_CHECKING:
-    from .story import Story
+from .findings import Story, environment, top_classes
 
 
 def write_page(story: Story, path: Path) -> None:
     """Render the story to ``path``."""
-    from .story import environment, top_classes
-
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     template = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(
         "page.html.j2"

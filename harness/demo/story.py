@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,63 +19,30 @@ from rich.table import Table
 import harness
 
 from .. import numerics
-from ..errors import ExecutionError
+from ..errors import ExecutionError, OptionError
 from ..frontend.mxnet import read_model
-from ..graph import Graph
-from ..model import Model
+from .findings import Story, record, top_classes
 from .network import INPUT, export, softmax
 from .page import write_page
-from .photos import Photo, class_names, photos
+from .photos import photos
 from .reference import MXNetNetwork, exact_answers
-from .timing import Timing, interleaved
+from .timing import interleaved
 
 Array = npt.NDArray[Any]
 TERMS = 1280  # the longest sum behind a logit: the classifier's
 
 
-@dataclass(frozen=True, slots=True)
-class Story:
-    """Everything the demo found out; the page and the record are made of it.
-
-    Attributes:
-        shots: the photographs.
-        mxnet, compiled: probabilities by MXNet in float32 and by the compiled model, one row per photograph.
-        verdict: the compiled model's logits against MXNet's in float64.
-        mxnet_verdict: MXNet's own float32 logits against the same, for scale.
-        replayed: whether the saved model gave the same bits in a process without MXNet.
-        seconds: how long the steps took.
-    """
-
-    shots: list[Photo]
-    graph: Graph
-    model: Model
-    mxnet: Array
-    compiled: Array
-    verdict: numerics.Comparison
-    mxnet_verdict: numerics.Comparison
-    timing: Timing
-    replayed: bool
-    saved_bytes: int
-    seconds: dict[str, float]
-
-    @property
-    def ok(self) -> bool:
-        return bool(self.verdict) and self.same_labels and self.replayed
-
-    @property
-    def same_labels(self) -> bool:
-        """Whether both rank the same three classes first, on every photograph."""
-        return numerics.top_k_agreement(self.compiled, self.mxnet) == 1
-
-
 def run(output: Path, rounds: int) -> int:
     """See :func:`harness.demo.main`."""
     console = Console()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"output: {output} cannot be made: {error}") from None
     with tempfile.TemporaryDirectory(prefix="mxtrt-demo-") as folder:
         story = _tell(console, Path(folder), rounds)
     _print_table(console, story)
     _print_verdict(console, story)
-    output.mkdir(parents=True, exist_ok=True)
     (output / "demo.json").write_text(json.dumps(record(story), indent=1) + "\n", "utf-8")
     write_page(story, output / "index.html")
     console.print(f"The page is [bold]{output / 'index.html'}[/bold]")
@@ -157,12 +122,6 @@ def _replay(saved: Path, images: Array, folder: Path) -> Array:
 # --- the terminal ----------------------------------------------------------------------------------------------------
 
 
-def top_classes(probabilities: Array, count: int = 3) -> list[tuple[int, str, float]]:
-    """Number, name and probability of the likeliest classes."""
-    best = np.argsort(-probabilities, kind="stable")[:count]
-    return [(int(i), class_names()[int(i)], float(probabilities[i])) for i in best]
-
-
 def _print_table(console: Console, story: Story) -> None:
     table = Table(title="Top 3 of ImageNet's 1000 classes", title_justify="left")
     for heading in ("photograph", "MXNet", "compiled model"):
@@ -189,42 +148,3 @@ def _print_verdict(console: Console, story: Story) -> None:
         f"median latency: MXNet {medians[0]:.1f} ms, compiled model {medians[1]:.1f} ms "
         f"({speedup:.2f}x, 95 % interval {low:.2f} to {high:.2f}; {story.timing.mxnet.size} runs each, in turns)"
     )
-
-
-def record(story: Story) -> dict[str, Any]:
-    """The demo's findings as JSON."""
-    speedup, low, high = story.timing.speedup
-    return {
-        "ok": story.ok,
-        "photographs": [
-            {"name": shot.name, "mxnet": top_classes(mxnet), "compiled": top_classes(compiled)}
-            for shot, mxnet, compiled in zip(story.shots, story.mxnet, story.compiled)
-        ],
-        "segments": [{"engine": s.engine, "nodes": len(s.nodes)} for s in story.model.segments],
-        "max_error": story.verdict.max_error,
-        "headroom": story.verdict.headroom,
-        "mxnet_max_error": story.mxnet_verdict.max_error,
-        "latency_ms": {
-            "mxnet": float(np.median(story.timing.mxnet)),
-            "compiled": float(np.median(story.timing.compiled)),
-            "runs": int(story.timing.mxnet.size),
-        },
-        "speedup": {"ratio": speedup, "low": low, "high": high},
-        "replayed_without_mxnet": story.replayed,
-        "saved_bytes": story.saved_bytes,
-        "seconds": story.seconds,
-        "environment": environment(story),
-    }
-
-
-def environment(story: Story) -> dict[str, str]:
-    """What the numbers were measured on."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"Python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} CPUs"}
-    for package in ("mxnet", "onnxruntime", "numpy", "onnx"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {**found, "engines": ", ".join(sorted({segment.engine for segment in story.model.segments}))}

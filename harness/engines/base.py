@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from ..errors import OptionError
+from ..errors import EngineMissing, OptionError
 from ..operators.context import Fragment
 
 Array = npt.NDArray[Any]
@@ -84,6 +84,18 @@ def get_engine(name: str) -> Engine:
     module = importlib.import_module(f"{__package__}.{_MODULES[name]}")
     engine: Engine = module.create(name)
     return engine
+
+
+def choose_engine(engine: str) -> str:
+    """ "auto" resolved to the name of an engine that is there; OptionError for what is no name."""
+    if not isinstance(engine, str):
+        raise OptionError(f"engine: {engine!r} is not the name of an engine")
+    if engine != "auto":
+        return engine
+    try:
+        return get_engine("tensorrt").name
+    except EngineMissing:
+        return "onnxruntime"
 
 
 def check_known(options: Mapping[str, Any], known: Mapping[str, str], engine: str) -> None:

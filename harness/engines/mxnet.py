@@ -181,7 +181,7 @@ class MXNetSession:
         mx = compat.mxnet()
         self.text, self.input_names, self.constants = str(symbol.tojson()), tuple(input_names), dict(constants)
         self.np_shape, self.name = np_shape, name
-        self._operator = _callable(mx, symbol)
+        self._operator = as_function(symbol)
         self._constants = {key: _to_mxnet(mx, array) for key, array in constants.items()}
         self._symbol, self._order = symbol, symbol.list_inputs()
         self._places = {n: place for place, n in enumerate(self.input_names) if n not in constants}
@@ -216,8 +216,9 @@ class MXNetSession:
         raise ModelError(f"the shape of {name!r} does not follow from the others: add it to inputs=")
 
 
-def _callable(mx: Any, symbol: Any) -> Callable[..., Any]:
+def as_function(symbol: Any) -> Callable[..., Any]:
     """The symbol as a function of its inputs, in the order of ``list_inputs``."""
+    mx = compat.mxnet()
     try:
         operator: Callable[..., Any] = mx.ndarray.CachedOp(symbol)
         return operator

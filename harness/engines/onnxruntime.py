@@ -25,6 +25,7 @@ OPTIONS = {
     "optimization": "'all', 'extended', 'basic' or 'disable': ONNX Runtime's graph optimizations (default 'all')",
     "profile_to": "folder that receives ONNX Runtime's own trace",
 }
+_MOST_THREADS = 4096
 _LEVELS = {
     "all": "ORT_ENABLE_ALL",
     "extended": "ORT_ENABLE_EXTENDED",
@@ -62,8 +63,8 @@ class OnnxRuntimeEngine:
     def check_options(self, options: Mapping[str, Any]) -> None:
         check_known(options, OPTIONS, self.name)
         threads = options.get("threads", 1)
-        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-            raise OptionError(f"threads: {threads!r} is not a positive integer")
+        if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= _MOST_THREADS:
+            raise OptionError(f"threads: {threads!r} is not a positive integer up to {_MOST_THREADS}")
         if options.get("optimization", "all") not in tuple(_LEVELS):
             raise OptionError(f"optimization: {options['optimization']!r} is none of {', '.join(_LEVELS)}")
         if not isinstance(options.get("profile_to", ""), (str, os.PathLike)):

@@ -154,7 +154,8 @@ class Entry:
 
     @property
     def size(self) -> int:
-        return int(self.manifest.get("size", 0))
+        size = self.manifest.get("size")
+        return size if isinstance(size, int) and size > 0 else 0
 
     @property
     def last_used(self) -> float:
@@ -265,7 +266,7 @@ class PlanCache:
             manifest = json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             _LOG.warning("the manifest %s is damaged (%s) and its plan is built again", path, error)
             self.remove(key)
             return None
@@ -362,7 +363,11 @@ def _thorough_problem(entry: Entry) -> str:
     problem = _problem(entry, plan)
     if problem or plan is None:
         return problem
-    return "" if key_of(entry.manifest["fields"]) == entry.key else "the manifest's fields do not give its name"
+    try:
+        known = key_of(entry.manifest["fields"])
+    except CacheError as error:
+        return f"the manifest's fields: {error}"
+    return "" if known == entry.key else "the manifest's fields do not give its name"
 
 
 def prune(

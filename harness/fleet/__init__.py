@@ -5,25 +5,7 @@ Ray distributes and retries, pytest collects and judges; this package only passe
 
 from __future__ import annotations
 
-import importlib
-import os
 import sys
-from typing import Any
-
-from ..errors import EngineMissing
-
-
-def import_ray() -> Any:
-    """Ray, told to bear with nodes that come and go.
-
-    Raises:
-        EngineMissing: Ray is not installed.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        return importlib.import_module("ray")
-    except ImportError as error:
-        raise EngineMissing(f"Ray cannot be imported ({error}); pip install 'mxtrt[ray]'") from None
 
 
 def sweep(arguments: list[str]) -> int:
@@ -37,4 +19,4 @@ def sweep(arguments: list[str]) -> int:
     return 0 if report.ok else 1
 
 
-__all__ = ["import_ray", "sweep"]
+__all__ = ["sweep"]

@@ -6,6 +6,7 @@ of cells that share engines; a batch that has an answer is in the journal and ne
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,9 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ExecutionError, HarnessError, OptionError
+from ..errors import EngineMissing, ExecutionError, HarnessError, OptionError
 from . import cells as work
-from . import import_ray
 from .cells import Cell
 from .journal import CPU, Journal, Result
 from .report import Report, died, write
@@ -71,7 +71,7 @@ def sweep(
         raise OptionError(f"batch: {batch} is not a positive number of cells")
     folder = Path(output)
     environment = _environment(engine)
-    library = import_ray()
+    library = _import_ray()
     with _connected(library, ray, paths, environment):
         kinds = _kinds(library, gpu)
         found, digest = _collect(library, paths, marker, keyword)
@@ -90,6 +90,14 @@ def sweep(
             journal.append(result)
             on_result(result)
     return write(folder, [journal.results[kind, cell.id] for kind, cell in wanted], ran, header)
+
+
+def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise EngineMissing(f"Ray cannot be imported ({error}); pip install 'mxtrt[ray]'") from None
 
 
 def _environment(engine: str | None) -> dict[str, str]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..collection import without_collection
 from ..errors import ModelError, OptionError, ParameterError
-from ..graph import Graph
+from ..graph import MOST_ELEMENTS, Graph
 from .params import read_params, strip_prefix
 from .symbol import parse_symbol, read_symbol
 
@@ -36,6 +36,8 @@ def read_model(source: Any, params: Any, notices: list[str]) -> tuple[Graph, dic
         ModelError, ParameterError: the model cannot be read.
         OptionError: ``source`` or ``params`` is of a kind that is not supported.
     """
+    if isinstance(source, Graph):  # read already
+        return source, as_arrays(params)
     if isinstance(source, (str, Path)):
         return _read_files(str(source), params, notices)
     if hasattr(source, "tojson") and hasattr(source, "list_arguments"):
@@ -72,6 +74,8 @@ def to_array(value: Any, name: str) -> Array:
         array = np.asarray(value.asnumpy() if hasattr(value, "asnumpy") else value)
     except Exception as error:  # noqa: BLE001 - whatever MXNet raises here (a deferred parameter, a failed kernel) is one kind to us
         raise ParameterError(f"the parameter {name!r} has no value: {error}") from None
+    if array.size >= MOST_ELEMENTS:
+        raise ParameterError(f"the parameter {name!r} has {array.size} elements; MXNet's tensors have fewer than 2^31")
     if array.dtype.hasobject or array.dtype.kind in "USMmc":
         raise ParameterError(f"the parameter {name!r} has the type {array.dtype}, which MXNet does not have")
     return array

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ParameterError
-from ..graph import MXNET_DTYPES
+from ..graph import MOST_ELEMENTS, MXNET_DTYPES
 
 Array = npt.NDArray[Any]
 
@@ -111,15 +111,19 @@ class _Reader:
         auxiliary = [(self._dtype(index), self._shape(magic)) for _ in range(count)]
         data = self._elements(index, stored_shape, dtype)
         indices = [self._elements(index, aux_shape, kind) for kind, aux_shape in auxiliary]
-        dense = np.zeros(shape, dtype)
         try:
+            dense = np.zeros(shape, dtype)
             if storage == _ROW_SPARSE:
                 dense[indices[0]] = data
             else:
-                rows = np.repeat(np.arange(shape[0]), np.diff(indices[0]))
-                dense[rows, indices[1]] = data
-        except (IndexError, ValueError) as error:
+                lengths = np.diff(indices[0].astype(np.int64))
+                if lengths.min(initial=0) < 0 or lengths.sum() != len(data):
+                    raise ValueError("its rows do not have the lengths of its data")
+                dense[np.repeat(np.arange(len(lengths)), lengths), indices[1]] = data
+        except (IndexError, ValueError, TypeError) as error:
             raise ParameterError(f"{self.where}: array {index}: damaged sparse indices: {error}") from None
+        except MemoryError:
+            raise ParameterError(f"{self.where}: array {index}: there is no memory for {shape}, made dense") from None
         return dense
 
     def _elements(self, index: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -138,7 +142,7 @@ class _Reader:
             self._fail(f"an array of {rank} dimensions")
         sizes = self._unpack(f"{rank}{'q' if magic in (_V1, _V2, _V3) else 'I'}") if rank else ()
         shape = sizes if isinstance(sizes, tuple) else (sizes,)
-        if any(size < 0 for size in shape):
+        if any(size < 0 for size in shape) or math.prod(size for size in shape if size) >= MOST_ELEMENTS:
             self._fail(f"an array of shape {shape}")
         return shape
 

@@ -168,13 +168,14 @@ def _with_unique_names(nodes: Sequence[Node]) -> tuple[Node, ...]:
     """Operators under names of their own: MXNet allows two of one name, and values are named after their node."""
     variables = {node.name for node in nodes if node.is_variable}
     taken = {part for name in variables for part in _prefixes(name)}
+    counts: dict[str, int] = {}
     result = []
     for node in nodes:
         if not node.is_variable:
-            name, count = node.name or node.operator, 0
+            name = wanted = node.name or node.operator
             while name in taken:
-                count += 1
-                name = f"{node.name or node.operator}__{count}"
+                counts[wanted] = counts.get(wanted, 0) + 1
+                name = f"{wanted}__{counts[wanted]}"
             taken.add(name)
             node = node if name == node.name else replace(node, name=name)
         result.append(node)

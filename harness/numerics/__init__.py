@@ -63,8 +63,8 @@ def precision_of(dtype: npt.DTypeLike) -> str:
     return _DTYPE_PRECISION[np.dtype(dtype).name]
 
 
-def perturbed(array: Array, precision: str, rng: np.random.Generator) -> Array:
-    """``array`` with each element moved by up to one unit roundoff, relatively; integers unchanged.
+def perturbed(array: Array, precision: str, rng: np.random.Generator, times: float = 1.0) -> Array:
+    """``array`` with each element moved by up to one unit roundoff (``times`` it), relatively; integers unchanged.
 
     The unit is that of ``precision``, or of the array's own type where that is coarser. For int8 it is half a step of
     the tensor's largest magnitude, absolutely.
@@ -76,7 +76,7 @@ def perturbed(array: Array, precision: str, rng: np.random.Generator) -> Array:
         shifted: Array = (array.astype(np.float64) + rng.uniform(-0.5, 0.5, array.shape) * step).astype(array.dtype)
         return shifted
     unit = max(UNIT_ROUNDOFF[precision], UNIT_ROUNDOFF.get(_DTYPE_PRECISION.get(array.dtype.name, ""), 0.0))
-    noise = rng.uniform(-1, 1, array.shape) * unit
+    noise = rng.uniform(-1, 1, array.shape) * (unit * times)
     moved: Array = (array.astype(np.float64) * (1 + noise)).astype(array.dtype)
     return moved
 
@@ -88,6 +88,7 @@ def response(
     precision: str,
     draws: int = 3,
     seed: int = 0,
+    times: float = 1.0,
 ) -> list[Array]:
     """How far each output of ``reference`` moves when its inputs are perturbed by one roundoff of ``precision``.
 
@@ -96,6 +97,8 @@ def response(
         inputs: its inputs, parameters included.
         answers: its outputs for ``inputs``.
         draws: how many perturbations; the largest movement counts.
+        times: perturb by that many roundoffs, and give that part of the movement: the same to first order, but for
+            answers that jump.
 
     Returns:
         One float64 array per output, of the output's shape.
@@ -103,13 +106,13 @@ def response(
     rng = np.random.default_rng(seed)
     moved = [np.zeros(answer.shape, np.float64) for answer in answers]
     for _ in range(draws):
-        shifted = reference({name: perturbed(array, precision, rng) for name, array in inputs.items()})
+        shifted = reference({name: perturbed(array, precision, rng, times) for name, array in inputs.items()})
         for bound, answer, other in zip(moved, answers, shifted):
             if answer.dtype.kind == "f" and other.shape == answer.shape:
                 with np.errstate(all="ignore"):
                     step = np.abs(other.astype(np.float64) - answer.astype(np.float64))
                 np.maximum(bound, np.nan_to_num(step, nan=0, posinf=0), out=bound)
-    return [_pool(bound) for bound in moved]
+    return [_pool(bound / times) for bound in moved]
 
 
 def _pool(bound: Array) -> Array:
@@ -178,8 +181,8 @@ def _at(badness: Array, actual: Array, reference: Array, bound: Array, headroom:
     error = float(differences.max(initial=0, where=~np.isnan(differences)))
     where = f"[{', '.join(str(int(i)) for i in place)}]"
     message = (
-        f"{count} of {actual.size} elements are wrong; worst at {where}: {actual[place]!r}, should be "
-        f"{reference[place]!r}, allowed error {float(bound[place]):.3g}"
+        f"{count} of {actual.size} elements are wrong; worst at {where}: {actual[place].item()!r}, should be "
+        f"{reference[place].item()!r}, allowed error {float(bound[place]):.3g}"
     )
     return Comparison(False, headroom, error, message)
 

@@ -5,46 +5,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from ..errors import CalibrationError, HarnessError, OptionError
+from .request import OPTIONS, PRECISIONS, Request, Sample, Samples
 
-Array = npt.NDArray[Any]
-Sample = Mapping[str, Array]
-Samples = Callable[[], Iterable[Sample]]
-
-OPTIONS = {
-    "calibrator": "how ranges are found: 'percentile' (int8's default), 'minmax' (fp8's), 'mse', or MXNet's 'entropy'",
-    "percentile": "share of values, in percent, that the range of the percentile calibrator covers (default 99.99)",
-    "calibration_table": "path of a table that `mxtrt calibrate` wrote, instead of samples",
-    "exclude": "names of MXNet nodes that are not quantized",
-    "base_precision": "'fp32' (default), 'fp16' or 'bf16': what int8 and fp8 models compute the rest in",
-    "min_sqnr": "quantize only as many layers as keep every output at this signal-to-noise ratio in dB",
-}
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of the conversion.
-
-    Attributes:
-        precision: fp32, tf32, fp16, bf16, int8 or fp8.
-        samples: gives the calibration samples of this model's inputs, anew at each call; None if there are none.
-        narrow_types: of "fp16" and "bf16", those the engine has kernels for; values of the others are rounded to them
-            and computed in float32.
-        options: see OPTIONS.
-    """
-
-    precision: str = "fp32"
-    samples: Samples | None = None
-    narrow_types: tuple[str, ...] = ("fp16", "bf16")
-    options: Mapping[str, Any] = field(default_factory=dict)
+__all__ = [
+    "OPTIONS",
+    "PRECISIONS",
+    "Request",
+    "Sample",
+    "Samples",
+    "convert",
+    "read_samples",
+    "split_options",
+]
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -97,12 +78,22 @@ def _check(options: Mapping[str, Any]) -> None:
     for name, allowed in choices.items():
         if name in options and options[name] not in allowed:
             raise OptionError(f"{name}: {options[name]!r} is none of {', '.join(allowed)}")
+    for name in ("percentile", "min_sqnr"):
+        _check_number(name, options.get(name, 99.99))
     percentile = options.get("percentile", 99.99)
-    if not isinstance(percentile, (int, float)) or not 50 < percentile <= 100:
+    if not 50 < percentile <= 100:
         raise OptionError(f"percentile: {percentile!r} is not a share between 50 and 100")
+    table = options.get("calibration_table", "")
+    if not isinstance(table, (str, os.PathLike)):
+        raise OptionError(f"calibration_table: {table!r} is not the path of a table")
     exclude = options.get("exclude", ())
-    if isinstance(exclude, str) or not all(isinstance(name, str) for name in exclude):
+    if not isinstance(exclude, (list, tuple, set, frozenset)) or not all(isinstance(name, str) for name in exclude):
         raise OptionError(f"exclude: {exclude!r} is not a list of node names")
+
+
+def _check_number(name: str, value: Any) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        raise OptionError(f"{name}: {value!r} is not a number")
 
 
 def read_samples(calibration: Any, names: Sequence[str]) -> Samples:

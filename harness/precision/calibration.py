@@ -34,6 +34,7 @@ TABLE_FORMAT = 1
 _FINE_BINS = 8192  # on each side of zero; after a doubling at least half of them are in use
 _BINS = 2047  # of the histogram that thresholds are chosen from: odd, so that one bin is around zero
 _LEVELS = 255
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Histogram:
@@ -249,8 +250,9 @@ def load_table(path: str | Path) -> dict[str, float]:
         if document["format"] != TABLE_FORMAT:
             raise CalibrationError(f"{path}: a calibration table of format {document['format']}, not {TABLE_FORMAT}")
         ranges = {str(name): float(amax) for name, amax in document["ranges"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CalibrationError(f"{path}: not a calibration table: {error}") from None
-    if not all(np.isfinite(amax) and amax >= 0 for amax in ranges.values()):
-        raise CalibrationError(f"{path}: a range is negative or not finite")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise CalibrationError(f"{path}: not a calibration table: {type(error).__name__}: {error}") from None
+    wrong = [name for name, amax in ranges.items() if not 0 <= amax <= _LARGEST]
+    if wrong:
+        raise CalibrationError(f"{path}: the range of {wrong[0]!r}, {ranges[wrong[0]]}, is no float32 from 0 on")
     return ranges

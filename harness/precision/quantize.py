@@ -18,9 +18,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from ..errors import CalibrationError
-from . import Request
 from .calibration import DEFAULT_CALIBRATOR, collect, load_table, threshold
 from .policy import TYPES
+from .request import Request
 
 Array = npt.NDArray[Any]
 

@@ -11,9 +11,9 @@ import onnx_ir as ir
 
 from ..errors import CalibrationError
 from ..numerics import sqnr
-from . import Request, Sample
 from .calibration import onnxruntime_session, run_named
 from .quantize import Site, insert, owner
+from .request import Request, Sample
 
 Array = npt.NDArray[Any]
 

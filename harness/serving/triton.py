@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ..artifact import MANIFEST, read_manifest
 from ..errors import ArtifactError, EngineMissing, OptionError
 from ..frontend.params import read_params
 from ..inputs import Input
+from ..manifest import MANIFEST, read_manifest
 
 Document = dict[str, Any]
 Specs = dict[str, Input]

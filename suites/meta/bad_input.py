@@ -1,60 +1,29 @@
-"""Bad models, made from good ones: the material of test_bad_input.py, and the loop that runs it in its own process.
-
-    python -m suites.meta.bad_input KIND FIRST COUNT
-
-runs cases FIRST to FIRST + COUNT of a kind and prints one JSON line per case that did not end in an answer or a
-HarnessError. The process has a memory limit and each case a time limit, so that a blow-up and a hang are found too.
-"""
+"""Bad models made from good ones: mutated symbol JSON, mutated .params files, operators under odd attributes and types."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
-import resource
-import signal
 import struct
-import sys
-import tempfile
-import traceback
-from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import harness
-from harness.errors import HarnessError
-from harness.frontend import compat
 from harness.frontend.arity import input_names
-from harness.frontend.params import write_params
 from harness.operators import registry
 from harness.operators.schema import AttributeType, schemas
 
-SECONDS = 5  # of processor time, which a busy machine does not stretch; the test stops a process that sleeps
-MEMORY = 6 << 30  # of address space; the libraries alone map about two
 INPUTS = {"data": (2, 3, 8, 8)}
 ODD_TEXT = ["", "None", "nan", "inf", "-1", "0", "1", "99999999999999999999", "(0,0)", "(-1,-1)", "(1,2,3,4,5,6,7)", "()",
-            "[", "((1,2),(3,4))", "1e400", "True", "abc", "\x00", "é" * 9, "(99999999,99999999)", "1.5", "'", "(None,)"]  # fmt: skip
+            "[", "((1,2),(3,4))", "1e400", "True", "abc", "\x00", "é" * 9, "(99999999,99999999)", "1.5", "'", "(None,)",
+            "2147483647", "-9223372036854775808", "(2147483647,)", "(1000000,1000000,1000000)", "(1e3,2)", "(nan,nan)",
+            "-inf", "0x10", "１", "(" * 20_000, "9" * 6_000, "__import__('os').abort()", "{'a': 1}", "(1,2", "\ud800"]  # fmt: skip
 ODD_VALUES: list[Any] = [
-    None,
-    True,
-    -1,
-    0,
-    2**31,
-    2**70,
-    1.5,
-    "",
-    "x",
-    [],
-    {},
-    [[]],
-    {"a": 1},
-    [0, 0, 0],
-    [1, 99],
-    "\ud800",
-]
+    None, True, -1, 0, 2**31, 2**63, 2**70, 10**400, 1.5, float("nan"), float("inf"), "", "x", [], {}, [[]], {"a": 1},
+    [0, 0, 0], [1, 99], [0.5, 0, 0], [float("nan"), 0, 0], [None] * 1000, "\ud800", "é" * 10_000,
+]  # fmt: skip
 
 
 # --- a good model ----------------------------------------------------------------------------------------------------
@@ -110,18 +79,48 @@ def parameters() -> dict[str, np.ndarray]:
     }
 
 
+def wide_model() -> dict[str, Any]:
+    """One layer wide enough to be quantized."""
+    nodes: list[dict[str, Any]] = [
+        {"op": "null", "name": name, "inputs": []} for name in ("data", "fc_weight", "fc_bias")
+    ]
+    attributes = {"num_hidden": "16"}
+    nodes.append({"op": "FullyConnected", "name": "fc", "inputs": [[i, 0, 0] for i in range(3)], "attrs": attributes})
+    return {"nodes": nodes, "heads": [[3, 0, 0]], "attrs": {"mxnet_version": ["int", 10901]}}
+
+
+def wide_parameters() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {"fc_weight": rng.uniform(-1, 1, (16, 32)).astype(np.float32), "fc_bias": np.zeros(16, np.float32)}
+
+
+WIDE_INPUTS = {"data": (2, 32)}
+
+
 # --- mutations -------------------------------------------------------------------------------------------------------
 
 
-def mutated_json(rng: random.Random) -> str:
+def mutated_json(rng: random.Random) -> bytes:
     """The good model's text after one to three mutations of its structure, its attributes or its bytes."""
     document = good_model()
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         rng.choice(STRUCTURAL)(document, rng)
     text = json.dumps(document)
-    if rng.random() < 0.15:
+    if rng.random() < 0.2:
         text = rng.choice(TEXTUAL)(text, rng)
-    return text
+    data = text.encode("utf-8", "surrogatepass")
+    return flipped(data, rng) if rng.random() < 0.1 else data
+
+
+def flipped(data: bytes, rng: random.Random) -> bytes:
+    """Bytes cut short, or with bits turned, so that they may be no UTF-8."""
+    if rng.random() < 0.2:
+        return data[: rng.randrange(len(data) + 1)]
+    turned = bytearray(data)
+    for _ in range(rng.choice((1, 1, 3, 40))):
+        if turned:
+            turned[rng.randrange(len(turned))] ^= 1 << rng.randrange(8)
+    return bytes(turned)
 
 
 def _node(document: dict[str, Any], rng: random.Random) -> dict[str, Any]:
@@ -135,6 +134,22 @@ def _odd_attribute(document: dict[str, Any], rng: random.Random) -> None:
     attributes = node.get("attrs") if isinstance(node.get("attrs"), dict) else {}
     kinds = schemas()[node["op"]].attributes if node.get("op") in schemas() else {}
     name = rng.choice(list(kinds) or list(attributes) or ["axis"])
+    node["attrs"] = {**attributes, name: rng.choice(ODD_TEXT)}
+
+
+def _typed_attribute(document: dict[str, Any], rng: random.Random) -> None:
+    node = _node(document, rng)
+    if rng.random() < 0.3:
+        node[rng.choice(("attrs", "attr", "param"))] = rng.choice(ODD_VALUES)
+        return
+    attributes = node.get("attrs") if isinstance(node.get("attrs"), dict) else {}
+    node["attrs"] = {**attributes, rng.choice(list(attributes) or ["axis"]): rng.choice(ODD_VALUES)}
+
+
+def _unknown_attribute(document: dict[str, Any], rng: random.Random) -> None:
+    node = _node(document, rng)
+    attributes = node.get("attrs") if isinstance(node.get("attrs"), dict) else {}
+    name = rng.choice(("nosuch", "__hidden__", "ctx_group", "", "\ud800", "a" * 10_000, "__dtype__", "__shape__"))
     node["attrs"] = {**attributes, name: rng.choice(ODD_TEXT)}
 
 
@@ -173,6 +188,15 @@ def _rewire(document: dict[str, Any], rng: random.Random) -> None:
         )
 
 
+def _cycle(document: dict[str, Any], rng: random.Random) -> None:
+    """A node that reads itself, or one that comes after it."""
+    nodes = document.get("nodes")
+    places = [i for i, node in enumerate(nodes) if isinstance(node, dict) and node.get("inputs")] if nodes else []
+    if places:
+        place = rng.choice(places)
+        nodes[place]["inputs"] = [[rng.choice((place, len(nodes) - 1)), 0, 0], *nodes[place]["inputs"][1:]]
+
+
 def _count_inputs(document: dict[str, Any], rng: random.Random) -> None:
     entries = _node(document, rng).get("inputs")
     if isinstance(entries, list) and entries:
@@ -187,6 +211,14 @@ def _same_name(document: dict[str, Any], rng: random.Random) -> None:
     _node(document, rng)["name"] = rng.choice(
         ("data", "conv", "", "conv/Conv", "conv_output", "softmax_output", "a\x00b", "x:0")
     )
+
+
+def _all_one_name(document: dict[str, Any], rng: random.Random) -> None:
+    """Twenty thousand nodes behind the last one, all of one name."""
+    nodes = document.get("nodes")
+    if isinstance(nodes, list) and nodes and rng.random() < 0.05:
+        name = rng.choice(("same", "", "data"))
+        nodes += [{"op": "relu", "name": name, "inputs": [[len(nodes) - 1, 0, 0]]} for _ in range(20_000)]
 
 
 def _shuffle(document: dict[str, Any], rng: random.Random) -> None:
@@ -215,8 +247,9 @@ def _old_version(document: dict[str, Any], rng: random.Random) -> None:
 
 
 STRUCTURAL: list[Callable[[dict[str, Any], random.Random], None]] = [
-    _odd_attribute, _odd_attribute, _odd_attribute, _odd_attribute, _drop_attribute, _odd_field, _drop_field, _rewire,
-    _rewire, _count_inputs, _other_operator, _same_name, _shuffle, _drop_node, _nest, _old_version,
+    _odd_attribute, _odd_attribute, _odd_attribute, _odd_attribute, _typed_attribute, _unknown_attribute, _drop_attribute,
+    _odd_field, _drop_field, _rewire, _rewire, _cycle, _count_inputs, _other_operator, _same_name, _all_one_name, _shuffle,
+    _drop_node, _nest, _old_version,
 ]  # fmt: skip
 
 
@@ -238,7 +271,25 @@ def _long_number(text: str, rng: random.Random) -> str:
     return text.replace("[0, 0, 0]", f"[{'9' * rng.choice((30, 5000))}, 0, 0]", 1)
 
 
-TEXTUAL: list[Callable[[str, random.Random], str]] = [_cut, _swap_letter, _deep, _long_number]
+def _deep_subgraphs(text: str, rng: random.Random) -> str:
+    """Symbols within symbols, as far down as the memory of a reader that follows them."""
+    depth = rng.choice((10, 20, 20_000))
+    opened = '{"nodes": [{"op": "_foreach", "name": "f", "inputs": [], "subgraphs": ['
+    return opened * depth + text + ']}], "heads": [[0, 0, 0]]}' * depth
+
+
+def _no_number(text: str, rng: random.Random) -> str:
+    return text.replace("[0, 0, 0]", rng.choice(("[NaN, 0, 0]", "[Infinity, 0, 0]", "[1e999, 0, 0]", "[0.0, 0, 0]")), 1)
+
+
+def _twice(text: str, rng: random.Random) -> str:
+    """A key that occurs twice in one object."""
+    return text.replace('"heads": ', f'"nodes": {json.dumps(rng.choice(ODD_VALUES[:10]))}, "heads": ', 1)
+
+
+TEXTUAL: list[Callable[[str, random.Random], str]] = [
+    _cut, _swap_letter, _deep, _long_number, _deep_subgraphs, _no_number, _twice,
+]  # fmt: skip
 
 
 def mutated_params(rng: random.Random, good: bytes) -> bytes:
@@ -261,6 +312,72 @@ def mutated_params(rng: random.Random, good: bytes) -> bytes:
             del data[place : place + rng.choice((1, 4, 8))]
         else:
             data[place:place] = rng.randbytes(rng.choice((1, 4, 8)))
+    return bytes(data)
+
+
+def good_params() -> tuple[bytes, list[int]]:
+    """The parameters as a ``.params`` file, one row-sparse and one in compressed rows; the positions of its headers."""
+    pieces: list[tuple[bytes, bool]] = [(struct.pack("<QQQ", 0x112, 0, len(parameters())), True)]  # and is it a header
+    sparse = {"fc_bias": 1, "fc_weight": 2}
+    for name, array in parameters().items():
+        kind, count = sparse.get(name, 0), len(array)
+        own = struct.pack(f"<i{array.ndim}q", array.ndim, *array.shape)
+        where = struct.pack("<iii", 1, 0, 0)  # on the CPU, float32
+        stored = array.reshape(-1) if kind == 2 else array
+        if kind:
+            own = struct.pack(f"<i{stored.ndim}q", stored.ndim, *stored.shape) + own
+        pieces.append((struct.pack("<Ii", 0xF993FAC9, kind) + own + where, True))
+        rows = np.arange(count, dtype=np.int64)
+        starts = np.arange(count + 1, dtype=np.int64) * (array.size // count)
+        columns = np.tile(np.arange(array.size // count, dtype=np.int64), count)
+        auxiliary = [[], [rows], [starts, columns]][kind]
+        pieces += [(struct.pack("<iiq", 6, 1, len(one)), True) for one in auxiliary]  # int64, of one axis
+        pieces += [(one.tobytes(), False) for one in (stored, *auxiliary)]
+    names = [f"arg:{name}".encode() for name in parameters()]
+    pieces.append((struct.pack("<Q", len(names)), True))
+    pieces += [(struct.pack("<Q", len(name)) + name, True) for name in names]
+    headers: list[int] = []
+    at = 0
+    for data, is_header in pieces:
+        headers += range(at, at + len(data)) if is_header else ()
+        at += len(data)
+    return b"".join(data for data, _ in pieces), headers
+
+
+WORDS = (
+    0,
+    1,
+    2,
+    7,
+    12,
+    33,
+    99,
+    0xF993FAC8,
+    0xF993FAC9,
+    0xF993FACA,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**40,
+    2**62,
+    2**64 - 1,
+)
+
+
+_HEADERS = good_params()[1]
+HEADERS = (8 + len(WORDS) // 4) * len(_HEADERS)  # cases
+
+
+def wrong_header(number: int) -> bytes:
+    """Every bit of every header turned, one at a time, and then each of WORDS in every fourth place."""
+    good, places = good_params()
+    data = bytearray(good)
+    if number < 8 * len(places):
+        data[places[number // 8]] ^= 1 << number % 8
+        return bytes(data)
+    at, which = divmod(number - 8 * len(places), len(WORDS))
+    size = 8 if WORDS[which] >= 2**32 or at % 2 else 4
+    data[places[4 * at] : places[4 * at] + size] = WORDS[which].to_bytes(size, "little")
     return bytes(data)
 
 
@@ -319,96 +436,3 @@ def _attribute(name: str, kind: AttributeType, rng: random.Random) -> str:
     if kind.kind in ("int", "long", "ptr"):
         return str(rng.choice((-9, -1, 0, 0, 1, 1, 2, 3, 5, 10**6, 2**31, 10**12)))
     return str(rng.choice((-1.0, 0.0, 0.5, 1.0, 2.0, 1e30, 1e-30)))
-
-
-# --- running ---------------------------------------------------------------------------------------------------------
-
-
-def run_json(rng: random.Random, folder: Path) -> None:
-    text = mutated_json(rng)
-    (folder / "m-symbol.json").write_text(text, "utf-8", "surrogatepass")
-    fallback = "mxnet" if rng.random() < 0.2 else "error"
-    model = harness.compile(
-        str(folder / "m-symbol.json"), parameters(), INPUTS, "onnxruntime", fallback=fallback, threads=1
-    )
-    if not model.fallbacks:  # what MXNet's own kernels do to absurd values is not ours
-        _call(model)
-
-
-def run_params(rng: random.Random, folder: Path, mutate: Callable[[bytes], bytes] | None = None) -> None:
-    good, path = folder / "good.params", folder / "m-0000.params"
-    if not good.exists():
-        write_params(good, {f"arg:{name}": array for name, array in parameters().items()})
-        (folder / "m-symbol.json").write_text(json.dumps(good_model()))
-    data = good.read_bytes()
-    path.write_bytes(mutate(data) if mutate else mutated_params(rng, data))
-    _call(harness.compile(str(folder / "m"), None, INPUTS, "onnxruntime", fallback="error", threads=1))
-
-
-def run_operator(rng: random.Random, folder: Path) -> None:
-    document, inputs = odd_operator(rng)
-    path = folder / "op.json"
-    path.write_text(json.dumps(document))
-    _call(harness.compile(str(path), None, inputs, "onnxruntime", fallback="error", threads=1))
-
-
-def _call(model: harness.Model) -> None:
-    sizes = {name: [s[1] if isinstance(s, tuple) else s for s in spec.shape] for name, spec in model.inputs.items()}
-    model(**{name: np.ones(sizes[name], spec.dtype) for name, spec in model.inputs.items()})
-
-
-KINDS: dict[str, Callable[[random.Random, Path], None]] = {
-    "json": run_json,
-    "params": run_params,
-    "operator": run_operator,
-}
-
-
-def failures(kind: str, first: int, count: int, tally: Counter[str]) -> Iterator[dict[str, Any]]:
-    """Run cases; one record per case that ended in anything but an answer or a HarnessError.
-
-    The good model runs first: what is imported at first use is not the first case's fault.
-    """
-    if kind == "json" and compat.available():
-        compat.mxnet()
-    with tempfile.TemporaryDirectory() as name, contextlib.suppress(HarnessError):
-        run_params(random.Random(0), Path(name), lambda good: good)
-    signal.signal(signal.SIGPROF, _too_late)
-    with tempfile.TemporaryDirectory() as name:
-        for number in range(first, first + count):
-            print(f"case {number}", file=sys.stderr, flush=True)
-            signal.setitimer(signal.ITIMER_PROF, SECONDS)
-            try:
-                KINDS[kind](random.Random(f"{kind} {number}"), Path(name))
-                tally["answers"] += 1
-            except HarnessError as error:
-                tally[type(error).__name__] += 1
-                if len(str(error)) < 10:
-                    yield {"case": number, "error": f"a message that says nothing: {error!r}"}
-            except BaseException as error:  # noqa: BLE001 - any other exception is what is looked for
-                frames = traceback.extract_tb(error.__traceback__)[-6:]
-                where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
-                yield {"case": number, "error": f"{type(error).__name__}: {str(error)[:200]}", "where": where}
-            finally:
-                signal.setitimer(signal.ITIMER_PROF, 0)
-
-
-class TooLate(BaseException):
-    """A case took longer than SECONDS; not an Exception, so that no handler takes it for one of its own."""
-
-
-def _too_late(*_: Any) -> None:
-    raise TooLate(f"more than {SECONDS} s")
-
-
-def main() -> None:
-    kind, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    tally: Counter[str] = Counter()
-    for record in failures(kind, first, count, tally):
-        print(json.dumps(record), flush=True)
-    print(json.dumps({"tally": tally}))
-
-
-if __name__ == "__main__":
-    main()

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import harness
-from harness import artifact, proof
-from harness.errors import ArtifactError, EngineMissing, HarnessError, OptionError
+from harness import manifest, saving
+from harness.errors import ArtifactError, EngineMissing, HarnessError
 from harness.frontend import compat
+from harness.frontend.params import write_params
 
 from . import bad_input
 
@@ -31,7 +32,7 @@ def model(tmp_path: Path) -> harness.Model:
 
 def _compile(folder: Path, **options: Any) -> harness.Model:
     (folder / "m-symbol.json").write_text(json.dumps(bad_input.good_model()))
-    bad_input.write_params(folder / "m-0000.params", bad_input.parameters())
+    write_params(folder / "m-0000.params", bad_input.parameters())
     return harness.compile(str(folder / "m"), None, bad_input.INPUTS, "onnxruntime", **options)
 
 
@@ -117,7 +118,7 @@ def test_every_damaged_file_is_named(tmp_path: Path, model: harness.Model) -> No
 def _rewrite(saved: Path, **changes: Any) -> None:
     """The manifest with changes and a digest that fits them."""
     document = {**json.loads((saved / "manifest.json").read_text()), **changes}
-    document["digest"] = artifact._digest(document)
+    document["digest"] = manifest.digest(document)
     (saved / "manifest.json").write_text(json.dumps(document))
 
 
@@ -145,7 +146,7 @@ def test_a_failed_save_leaves_the_old_one(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(artifact, "_write_onnx", full)
+    monkeypatch.setattr(saving, "_write_onnx", full)
     with pytest.raises(ArtifactError, match="No space"):
         model.save(tmp_path / "saved")
     monkeypatch.undo()
@@ -163,44 +164,3 @@ def test_what_is_not_ours_is_not_replaced(tmp_path: Path, model: harness.Model) 
     for folder in (tmp_path / "none", "", None, 3):
         with pytest.raises(ArtifactError):
             harness.load(folder)  # type: ignore[arg-type]
-
-
-# --- proof -----------------------------------------------------------------------------------------------------------
-
-
-@needs_mxnet
-def test_migrate_and_verify(tmp_path: Path) -> None:
-    _compile(tmp_path)
-    (tmp_path / "samples").mkdir()
-    np.save(tmp_path / "samples" / "a.npy", DATA)
-    seen: list[tuple[int, int]] = []
-    _, verdicts = proof.migrate(
-        str(tmp_path / "m"), tmp_path / "out", inputs=bad_input.INPUTS, samples=tmp_path / "samples",
-        progress=lambda done, total: seen.append((done, total)), engine="onnxruntime",
-    )  # fmt: skip
-    assert proof.passed(verdicts)
-    assert seen == [(1, 1)]
-    assert {verdict.vector for verdict in verdicts} == {"a.npy"}
-    assert artifact.read_manifest(tmp_path / "out")["proof"]["reference"] == "float64"
-    assert proof.passed(proof.verify(tmp_path / "out", engine="onnxruntime", precision="tf32"))
-    with pytest.raises(OptionError, match="calibration"):
-        proof.verify(tmp_path / "out", precision="int8")
-
-
-@needs_mxnet
-def test_verify_finds_a_wrong_weight(tmp_path: Path) -> None:
-    """The same vectors under weights that are off by one part in a thousand: every float output is judged wrong."""
-    _compile(tmp_path)
-    proof.migrate(str(tmp_path / "m"), tmp_path / "out", inputs=bad_input.INPUTS, vectors=1, engine="onnxruntime")
-    params = bad_input.parameters()
-    params["conv_weight"] *= np.float32(1.001)
-    wrong = harness.compile(str(tmp_path / "m"), params, bad_input.INPUTS, "onnxruntime")
-    verdicts = proof.verify(tmp_path / "out", model=wrong)
-    assert not proof.passed(verdicts)
-    assert [verdict.output for verdict in verdicts if not verdict.ok][:1] == ["softmax_output"]
-
-
-def test_no_proof_is_said(tmp_path: Path, model: harness.Model) -> None:
-    model.save(tmp_path / "saved")
-    with pytest.raises(ArtifactError, match="migrate"):
-        proof.verify(tmp_path / "saved")

@@ -211,6 +211,67 @@ def test_layers(files: str, forbidden: tuple[str, ...], why: str, except_for: tu
     assert not _breaches(files, forbidden, except_for), why
 
 
+def _graph(home: Path) -> dict[str, set[str]]:
+    """Module -> the modules of the package that it imports, inside functions too; not what is only for types."""
+    modules = {_module_name(path): path for path in sorted(home.rglob("*.py"))}
+    graph: dict[str, set[str]] = {module: set() for module in modules}
+    for module, path in modules.items():
+        for origin, *taken in _statements(path):
+            inside = {name for name in taken if name in modules}
+            graph[module] |= inside  # `from . import submodule` needs nothing of the package itself
+            if origin in modules and (len(inside) < len(taken) or not taken):
+                graph[module].add(origin)
+    return graph
+
+
+def _statements(path: Path) -> Iterator[list[str]]:
+    """Each import: the module, and then what is taken from it."""
+    by_line: dict[int, list[str]] = {}
+    for line, name in _imported(path):
+        by_line.setdefault(line, []).append(name)
+    yield from by_line.values()
+
+
+def _circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The groups of modules that reach each other."""
+    reach = {module: set(wanted) for module, wanted in graph.items()}
+    changed = True
+    while changed:
+        changed = False
+        for module, known in reach.items():
+            more = set().union(*(reach[name] for name in known)) - known if known else set()
+            changed |= bool(more)
+            known |= more
+            reach[module] = known
+    groups = {tuple(sorted(n for n in reach[m] if m in reach[n])) for m in reach if m in reach[m]}
+    return [list(group) for group in sorted(groups)]
+
+
+def test_no_import_circles() -> None:
+    assert not _circles(_graph(HOME))
+
+
+def test_circles_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that go through a function, or through a package; not those that are only for types."""
+    house = tmp_path / "harness"
+    (house / "sub").mkdir(parents=True)
+    files = {
+        "a.py": "from .b import x\n",
+        "b.py": "def f():\n    from . import c\n",
+        "c.py": "from .a import y\n",
+        "d.py": "if TYPE_CHECKING:\n    from .e import z\n",
+        "e.py": "from .d import z\n",
+        "sub/__init__.py": "def f():\n    from .inner import z\n",
+        "sub/inner.py": "from . import other, value\n",
+        "sub/other.py": "from . import inner2\n",
+        "sub/inner2.py": "",
+    }
+    for name, text in files.items():
+        (house / name).write_text(text)
+    monkeypatch.setattr(sys.modules[__name__], "HOME", house)
+    assert _circles(_graph(house)) == [["harness.a", "harness.b", "harness.c"], ["harness.sub", "harness.sub.inner"]]
+
+
 def test_breaches_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check above finds imports in functions and relative ones, and leaves those for types."""
     house = tmp_path / "harness"

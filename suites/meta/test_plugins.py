@@ -20,9 +20,8 @@ from harness import plugins
 from harness.compiler import compile_graph
 from harness.engines import base
 from harness.engines.base import BuildRequest
+from harness.frontend.params import write_params
 from harness.graph import Entry, Graph, Node
-
-from . import bad_input
 
 HOME = Path(harness.__file__).parents[1]
 X = (np.arange(-6, 6, dtype=np.float32) / 4).reshape(4, 3)  # numbers that 16 bits hold
@@ -473,7 +472,7 @@ def test_the_command_line_imports_plugins_first(tmp_path: Path, monkeypatch: Any
 
     path, params = example().write_model(tmp_path)
     plugins.unregister("Custom", "capped_swish")
-    bad_input.write_params(tmp_path / "net-0000.params", params)
+    write_params(tmp_path / "net-0000.params", params)
     command = ("explain", path, "--params", str(tmp_path / "net-0000.params"), "-i", "data=2,3", "--fallback", "error")
     code, _, err = _mxtrt(monkeypatch, capsys, *command, "--engine", "onnxruntime")
     assert code == cli.FAILED and "@harness.plugin('Custom', op_type=...) registers it here" in err

@@ -12,7 +12,7 @@ import pytest
 
 from suites.ops.case import Case, Tensor
 from suites.ops.check import check
-from suites.ops.reproduce import command, from_json, isolated, snippet, to_json
+from suites.ops.written import command, from_json, isolated, snippet, to_json
 
 ROOT = Path(__file__).parents[2]
 CASE = Case(

@@ -16,6 +16,7 @@ import pytest
 import harness
 from harness import proof
 from harness.errors import ArtifactError, HarnessError, OptionError
+from harness.manifest import write_manifest
 from harness.serving import triton
 from harness.serving.triton import export, max_batch_size
 
@@ -130,7 +131,7 @@ def test_a_plan_is_exported_without_our_head(tmp_path: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["segments"][0] |= {"engine": "tensorrt", "plan": "segment0.plan"}
     (folder / "segment0.plan").write_bytes(b"mxtrt-plan-1 " + b"0af1" * 16 + b"PLAN BYTES")
-    _seal(folder, manifest)
+    write_manifest(folder, manifest)
     entry = export(folder, tmp_path / "repository")
     config = check(entry, model)
     assert config.platform == "tensorrt_plan"
@@ -139,16 +140,6 @@ def test_a_plan_is_exported_without_our_head(tmp_path: Path) -> None:
     assert (
         check(export(folder, tmp_path / "repository", "open", prefer_onnx=True), model).platform == "onnxruntime_onnx"
     )
-
-
-def _seal(folder: Path, manifest: dict[str, Any]) -> None:
-    from harness import artifact
-
-    manifest["files"] = {
-        name: artifact._seal(folder / name) for name in artifact._files(folder) if name != "manifest.json"
-    }
-    manifest["digest"] = artifact._digest(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 Spec = harness.Input
@@ -187,7 +178,7 @@ def test_what_cannot_be_served_is_refused(tmp_path: Path) -> None:
             export(**{"artifacts": folder, "repository": tmp_path / "repository", **changed})
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["segments"].append({**manifest["segments"][0], "engine": "mxnet"})
-    _seal(folder, manifest)
+    write_manifest(folder, manifest)
     with pytest.raises(OptionError, match=r"2 part\(s\) \(onnxruntime, mxnet\)"):
         export(folder, tmp_path / "repository", "cut")
     assert sorted(path.name for path in (tmp_path / "repository").iterdir()) == ["small"]

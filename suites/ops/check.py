@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -14,28 +12,17 @@ import onnx_ir as ir
 
 import harness
 from harness import numerics
-from harness.engines.mxnet import graph_json
-from harness.graph import Entry, Graph, Node
 
 from .case import Case
 from .limitations import limitation_of
-from .reference import MXNetRefuses, Reference, node_of
-from .reproduce import explain, isolated
+from .reference import MXNetRefuses, Reference
+from .written import DYNAMIC_SPAN, explain, isolated, symbol_json
 
-DYNAMIC_SPAN = 3
 ENGINE_OPTIONS = {
     "onnxruntime": {"threads": 1},
     "tensorrt": {"plan_cache": False, "timing_cache": False, "contexts": 1, "optimization_level": 0},
 }
 ISOLATE = "MXTRT_ISOLATE"  # set by pytest's --isolate: each case in a process of its own
-
-
-def symbol_json(case: Case) -> str:
-    """The case as MXNet's JSON: one operator and its variables."""
-    variables = [Node(name, "null") for name in case.inputs]
-    node = replace(node_of(case), inputs=tuple(Entry(i) for i in range(len(variables))))
-    heads = tuple(Entry(len(variables), i) for i in range(case.outputs))
-    return json.dumps(graph_json(Graph((*variables, node), heads, (), case.np_shape)))
 
 
 def compiled(case: Case, arrays: dict[str, np.ndarray], engine: str, precision: str, dynamic: bool = False):
