@@ -61,15 +61,18 @@ UNCOVERED = [
         for operator in ("_np_max", "_np_min", "_np_prod", "_np_sum", "_npi_mean")
     ),
     Uncovered(("_arange", "_npi_arange"), "infer_range", (True,), "refused: the length would follow from the reader"),
-    Uncovered(("_contrib_quantize",), "out_type", ("uint8",), "refused: MXNet's kernels differ in their offset"),
     Uncovered(
         ("_contrib_quantized_act",),
         "act_type",
         ("sigmoid", "softrelu", "softsign", "tanh"),
         "refused: MXNet quantizes relu alone",
     ),
-    Uncovered(("_contrib_quantized_pooling",), "pool_type", ("avg", "lp", "sum"), "refused: oneDNN rounds inside"),
-    Uncovered(("_contrib_quantized_pooling",), "pooling_convention", ("full", "same"), "refused"),
+    Uncovered(("_contrib_quantized_conv",), "layout", ("NCW", "NHWC", "NDHWC"), "refused, by MXNet too"),
+    Uncovered(("_contrib_quantized_conv",), "num_group", (), "refused, by MXNet too"),
+    Uncovered(("_contrib_quantized_pooling",), "layout", ("NCW", "NWC", "NHWC", "NDHWC"), "refused, by MXNet too"),
+    Uncovered(("_contrib_quantized_pooling",), "pool_type", ("lp", "sum"), "refused, by MXNet too"),
+    Uncovered(("_contrib_quantized_pooling",), "p_value", (), "of lp alone, which is refused, by MXNet too"),
+    Uncovered(("_contrib_quantized_pooling",), "pooling_convention", ("same",), "refused, by MXNet too"),
     Uncovered(
         ("_npi_dsplit",), "axis", (), "np.dsplit writes 2; with another number MXNet writes outside of its outputs"
     ),
@@ -92,12 +95,6 @@ UNCOVERED = [
         "lowered, and no case draws it yet",
     ),
     Uncovered(("_contrib_SyncBatchNorm",), "output_mean_var", (True,), "lowered, and no case draws it yet"),
-    Uncovered(
-        ("_contrib_quantized_pooling",),
-        "layout",
-        ("NCDHW", "NCHW", "NCW", "NDHWC", "NHWC", "NWC"),
-        "lowered, and no case draws it yet",
-    ),
     Uncovered(("_full",), "dtype", ("uint8",), "lowered, and no case draws it yet"),
     Uncovered(("_np_prod",), "dtype", ("bool",), "lowered, and no case draws it yet"),
     Uncovered(("_np_sum",), "dtype", ("bool",), "lowered, and no case draws it yet"),
