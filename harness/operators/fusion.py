@@ -19,6 +19,7 @@ from .ranges import (
     STEPS,
     UINT8,
     Array,
+    along_channels,
     as_int32,
     check_small,
     quantized,
@@ -51,26 +52,32 @@ class Weights:
     least: np.float32
     largest: np.float32
 
-    def real(self, cx: Context, paired: bool = True) -> Value:
-        """The float32 numbers that they stand for; not ``paired`` where no engine has an integer kernel anyway."""
-        if not paired:
-            return cx.const(self.integers / self.scales.reshape(-1, *(1,) * (self.integers.ndim - 1)), np.float32)
+    def real(self, cx: Context) -> Value:
+        """The float32 numbers that they stand for."""
         step, zero = np.float32(1) / self.scales, np.zeros(self.scales.shape, np.int8)
         kind = TensorType(FLOAT, self.integers.shape)
         return cx.op("DequantizeLinear", cx.const(self.integers), cx.const(step), cx.const(zero), type=kind, axis=0)
 
+    def shifted(self, cx: Context) -> Value:
+        """About the same numbers, and yet the integers but for a power of two, so that float32 adds them exactly."""
+        return cx.const(self.integers * self._powers.reshape(-1, *(1,) * (self.integers.ndim - 1)), np.float32)
+
+    def shifts(self, cx: Context) -> Value:
+        """Those powers of two, (O,)."""
+        return cx.const(self._powers)
+
     def integer_bias(self, cx: Context, bias: Array, steps: Value) -> Value:
         """The bias in steps of the product, whole numbers in float32, (O,)."""
-        return scalar(cx, "Round", scalar(cx, "Mul", cx.const(bias), self._product_steps(cx, steps)))
+        return scalar(cx, "Round", scalar(cx, "Mul", cx.const(bias), self.product_steps(cx, steps)))
 
-    def real_bias(self, cx: Context, bias: Array | None, steps: Value) -> Value | None:
-        """The same number of steps as float32 numbers."""
-        if bias is None:
-            return None
-        return scalar(cx, "Div", self.integer_bias(cx, bias, steps), self._product_steps(cx, steps))
-
-    def _product_steps(self, cx: Context, steps: Value) -> Value:
+    def product_steps(self, cx: Context, steps: Value) -> Value:
+        """How many steps of the product stand for 1, (O,), for data of ``steps``."""
         return scalar(cx, "Mul", cx.const(self.scales), steps)
+
+    @property
+    def _powers(self) -> Array:
+        powers: Array = np.exp2(-np.rint(np.log2(self.scales))).astype(np.float32)
+        return powers
 
 
 def quantize_weights(weight: Array, bias: Array | None, steps: Value, per_channel: bool, groups: int = 1) -> Weights:
@@ -95,14 +102,13 @@ def quantize_weights(weight: Array, bias: Array | None, steps: Value, per_channe
     return Weights(integers, scales, weight.min(), weight.max())
 
 
-def real_product(
-    cx: Context, data: Value, steps: Value, weight: Value, bias: Value | None, apply: Apply, wide: tuple[int, ...]
+def product_with_bias(
+    cx: Context, data: Value, weight: Value, bias: Value | None, apply: Apply, wide: tuple[int, ...]
 ) -> Value:
-    """The product of the numbers that integers stand for; a bias that is computed is added behind it."""
-    x = real(cx, data, scalar(cx, "Div", single(cx, 1), steps))
+    """A product of float32 values; a bias that is computed is added behind it, in the shape ``wide``."""
     if bias is None or bias.const is not None:
-        return apply(x, weight, bias)
-    y = apply(x, weight, None)
+        return apply(data, weight, bias)
+    y = apply(data, weight, None)
     return cx.op("Add", y, cx.reshape(bias, wide), type=y.type)
 
 
@@ -114,25 +120,25 @@ class End:
     after: Node | None
     summand: tuple[Value, Value, Value] | None
 
-    def quantize(self, cx: Context, y: Value, steps: Value, dtype: np.dtype[np.generic]) -> Value:
-        """From the exact product to integers of ``steps``."""
+    def quantize(self, cx: Context, y: Value, factor: Value, steps: Value, dtype: np.dtype[np.generic]) -> Value:
+        """From the product to integers of ``steps``; the product times ``factor`` (of all or each channel) is in them."""
         self._check()
         act = None if kind_of(self.act) == "clip" else self.act  # the calibrated range clips
-        unit = single(cx, 1)
-        literal = kind_of(act) not in _COMMUTING or kind_of(self.after) not in _COMMUTING
-        if literal:
-            y, steps, unit = cx.op("Mul", y, steps, type=y.type), unit, steps
+        if kind_of(act) not in _COMMUTING or kind_of(self.after) not in _COMMUTING:
+            y = cx.op("Mul", y, along_channels(cx, factor, y.rank), type=y.type)
+            factor = single(cx, 1)
         y = applied(cx, act, y)
         if self.summand is not None:
             x, low, high = self.summand
-            step = scalar(cx, "Div", unit, steps_of(cx, x.dtype, low, high))
+            step = scalar(cx, "Div", scalar(cx, "Div", steps, steps_of(cx, x.dtype, low, high)), factor)
             y = cx.op("Add", y, real(cx, x, step), type=y.type)
         y = applied(cx, self.after, y)
         own = dtype if self.summand is None else self.summand[0].dtype
         if dtype == UINT8 and own == INT8:
-            y = cx.op("Min", y, scalar(cx, "Div", single(cx, 127), steps), type=y.type)
+            largest = along_channels(cx, scalar(cx, "Div", single(cx, 127), factor), y.rank)
+            y = cx.op("Min", y, largest, type=y.type)
             own = UINT8
-        return reinterpreted(cx, quantized(cx, y, steps, own), dtype)
+        return reinterpreted(cx, quantized(cx, y, factor, own), dtype)
 
     def round(self, cx: Context, total: Value, factor: Value) -> Value:
         """From the product in int32 to int32; ``factor`` steps of it stand for 1."""

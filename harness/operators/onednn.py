@@ -33,8 +33,8 @@ from .fusion import (
     only,
     optional,
     product_of,
+    product_with_bias,
     quantize_weights,
-    real_product,
     settings_of,
 )
 from .network import connected
@@ -43,6 +43,7 @@ from .ranges import (
     INT8,
     UINT8,
     Array,
+    along_channels,
     as_int32,
     check_small,
     check_type,
@@ -53,6 +54,7 @@ from .ranges import (
     scalar,
     single,
     steps_of,
+    whole,
 )
 from .registry import Unsupported, operator
 from .schema import Attributes
@@ -96,10 +98,18 @@ def fused_convolution(cx: Context, a: Attributes, *inputs: Value) -> list[Value]
         return _exact_convolution(cx, data, (given[0], given[1]), weights, bias, apply, end)
     dtype = UINT8 if kind_of(after if a.with_sum else act or after) in _UNSIGNED else INT8
     low, high = single(cx, known[0]), single(cx, known[1])
-    wide = _along_channels(len(weight), data.rank)
-    factors = weights.real(cx, paired=end.summand is None and steps.const is not None)
-    y = real_product(cx, data, steps, factors, weights.real_bias(cx, bias, steps), apply, wide)
-    return [end.quantize(cx, y, steps_of(cx, dtype, low, high), dtype), low, high]
+    wide, out_steps = (1, len(weight), *(1,) * (data.rank - 2)), steps_of(cx, dtype, low, high)
+    bias_steps = None if bias is None else weights.integer_bias(cx, bias, steps)
+    if summand is None and steps.const is not None:  # what engines have integer kernels for
+        shift = None if bias_steps is None else scalar(cx, "Div", bias_steps, weights.product_steps(cx, steps))
+        x = real(cx, data, scalar(cx, "Div", single(cx, 1), steps))
+        y, factor = product_with_bias(cx, x, weights.real(cx), shift, apply, wide), out_steps
+    else:
+        shift = None if bias_steps is None else scalar(cx, "Mul", bias_steps, weights.shifts(cx))
+        y = product_with_bias(cx, whole(cx, data), weights.shifted(cx), shift, apply, wide)
+        factor = scalar(cx, "Div", scalar(cx, "Div", out_steps, steps), cx.const(weights.scales))
+        factor = scalar(cx, "Div", factor, weights.shifts(cx))
+    return [end.quantize(cx, y, factor, out_steps, dtype), low, high]
 
 
 def _exact_convolution(
@@ -109,16 +119,11 @@ def _exact_convolution(
     terms = int(np.prod(weights.integers.shape[1:]))
     y = exact_product(cx, data, cx.const(weights.integers), lambda x, w: apply(x, w, None), terms)
     if bias is not None:
-        whole_bias = as_int32(cx, weights.integer_bias(cx, bias, steps))
-        wide = _along_channels(len(bias), data.rank)
-        y = cx.op("Add", y, cx.reshape(whole_bias, wide), type=y.type)
+        whole_bias = along_channels(cx, as_int32(cx, weights.integer_bias(cx, bias, steps)), data.rank)
+        y = cx.op("Add", y, whole_bias, type=y.type)
     factor = scalar(cx, "Mul", steps, single(cx, weights.scales[0]))
     low, high = (single(cx, bound) for bound in (weights.least, weights.largest))
     return [end.round(cx, y, factor), *product_range(cx, bounds, LEVELS[data.dtype], (low, high))]
-
-
-def _along_channels(channels: int, rank: int) -> tuple[int, ...]:
-    return (1, channels, *(1,) * (rank - 2))
 
 
 def _folded(a: Attributes, weight: Array, bias: Array | None, statistics: list[Array]) -> tuple[Array, Array]:
@@ -155,14 +160,15 @@ def fused_dense(cx: Context, a: Attributes, *inputs: Value) -> list[Value]:
     bias = None if settings.no_bias else given.pop(0)
     steps = steps_of(cx, data.dtype, given[0], given[1])
     apply = product_of(dense, lambda attributes, x, w, b: connected(cx, attributes, x, w, b))
-    wide = (settings.num_hidden,)
+    wide, x = (settings.num_hidden,), real(cx, data, scalar(cx, "Div", single(cx, 1), steps))
     if per_channel:
         if known is None and not a.enable_float_output:
             raise Unsupported("channel_wise_quantize: MXNet wants a calibrated range or enable_float_output")
         numbers = None if bias is None else array_of(bias, "bias")
         weights = quantize_weights(array_of(weight, "weight"), numbers, steps, True)
-        y = real_product(cx, data, steps, weights.real(cx), weights.real_bias(cx, numbers, steps), apply, wide)
-        return _dense_result(cx, a, y, act)
+        shift = None if numbers is None else weights.integer_bias(cx, numbers, steps)
+        shift = None if shift is None else scalar(cx, "Div", shift, weights.product_steps(cx, steps))
+        return _dense_result(cx, a, product_with_bias(cx, x, weights.real(cx), shift, apply, wide), act)
     both = scalar(cx, "Mul", steps, steps_of(cx, INT8, given[2], given[3]))
     integers = None if bias is None else _dense_bias(cx, bias, both, given[4:6])
     if known is None and not a.enable_float_output:
@@ -176,8 +182,7 @@ def fused_dense(cx: Context, a: Attributes, *inputs: Value) -> list[Value]:
         return [y, *product_range(cx, (given[0], given[1]), LEVELS[data.dtype], (given[2], given[3]))]
     step = scalar(cx, "Div", single(cx, 1), steps_of(cx, INT8, given[2], given[3]))
     shift = None if integers is None else scalar(cx, "Div", integers, both)
-    y = real_product(cx, data, steps, real(cx, weight, step), shift, apply, wide)
-    return _dense_result(cx, a, y, act)
+    return _dense_result(cx, a, product_with_bias(cx, x, real(cx, weight, step), shift, apply, wide), act)
 
 
 def _dense_bias(cx: Context, bias: Value, steps: Value, bounds: list[Value]) -> Value:

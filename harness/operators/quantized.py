@@ -83,7 +83,7 @@ def quantize(cx: Context, a: Attributes, data: Value, low: Value, high: Value) -
     _check_float(data)
     dtype = np.dtype(a.out_type)
     top = reach(cx, low, high)
-    y = quantized(cx, data, scalar(cx, "Div", single(cx, LEVELS[dtype]), top), dtype)
+    y = _stretched(cx, data, scalar(cx, "Div", single(cx, LEVELS[dtype]), top), dtype)
     return [y, low, high] if dtype == UINT8 else [y, scalar(cx, "Neg", top), top]
 
 
@@ -97,11 +97,16 @@ def quantize_v2(cx: Context, a: Attributes, data: Value) -> list[Value]:
         return [reinterpreted(cx, data, dtype), single(cx, low), single(cx, high)]
     _check_float(data)
     least, largest = _range_of(cx, data) if known is None else (single(cx, known[0]), single(cx, known[1]))
-    y = quantized(cx, data, steps_of(cx, dtype, least, largest), dtype)
+    y = _stretched(cx, data, steps_of(cx, dtype, least, largest), dtype)
     if dtype == UINT8:
         return [y, least, largest]
     top = reach(cx, least, largest)
     return [y, scalar(cx, "Neg", top), top]
+
+
+def _stretched(cx: Context, data: Value, steps: Value, dtype: np.dtype[np.generic]) -> Value:
+    """``data * steps`` as integers, in MXNet's own arithmetic: the end of a range lies in the middle, at 127.5."""
+    return quantized(cx, cx.op("Mul", data, steps, type=data.type), single(cx, 1), dtype)
 
 
 @operator("_contrib_quantize_asym")

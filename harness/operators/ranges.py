@@ -2,9 +2,9 @@
 
 A tensor of int8 or uint8 comes with two float32 tensors of shape (1,), its least and its largest number. Both types
 have 0 at 0: a number x is stored as ``x * steps`` rounded half to even and saturated, where ``steps`` is 127.5 (int8)
-or 255.5 (uint8) over max(|least|, |largest|). Rounding is oneDNN's. Ranges known at compile time stay constants, and
-then the ONNX form is QuantizeLinear and DequantizeLinear with constant scales, for which engines have integer kernels;
-ranges that are computed as the model runs are multiplied with.
+or 255.5 (uint8) over max(|least|, |largest|). Rounding is oneDNN's. The ONNX form is QuantizeLinear and
+DequantizeLinear; ranges known at compile time stay constants, and so do the scales, for which engines have integer
+kernels then.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..graph import TensorType
-from .context import Context, Value
+from .context import Context, Value, static
 from .registry import Unsupported
 
 Array = npt.NDArray[Any]
@@ -72,21 +72,26 @@ def whole(cx: Context, x: Value) -> Value:
     return cx.cast(x, np.float32)
 
 
+def along_channels(cx: Context, numbers: Value, rank: int) -> Value:
+    """One number, or one for each channel, in a shape that broadcasts with data whose axis 1 is the channels'."""
+    return numbers if numbers.shape == (1,) else cx.reshape(numbers, (1, *numbers.shape, *(1,) * (rank - 2)))
+
+
 def real(cx: Context, x: Value, step: Value) -> Value:
-    """The float32 numbers that small integers stand for; ``step`` is what 1 stands for."""
-    kind = TensorType(FLOAT, x.shape)
-    if step.const is not None:
-        return cx.op("DequantizeLinear", x, cx.const(step.const.reshape(())), cx.const(0, x.dtype), type=kind)
-    return cx.op("Mul", whole(cx, x), step, type=kind)
+    """The float32 numbers that small integers stand for; ``step`` is what 1 stands for, of all or of each channel."""
+    return cx.op("DequantizeLinear", x, *_scale(cx, step, x.dtype), type=TensorType(FLOAT, x.shape))
 
 
 def quantized(cx: Context, y: Value, steps: Value, dtype: np.dtype[Any]) -> Value:
-    """float32 numbers as small integers: ``y * steps`` rounded half to even and saturated."""
-    if steps.const is None:
-        y, steps = cx.op("Mul", y, steps, type=y.type), single(cx, 1)
-    assert steps.const is not None
-    scale = cx.const((np.float32(1) / steps.const).reshape(()))
-    return cx.op("QuantizeLinear", y, scale, cx.const(0, dtype), type=TensorType(dtype, y.shape))
+    """float32 numbers as small integers: ``y * steps`` rounded half to even and saturated; steps as in ``real``."""
+    step = scalar(cx, "Div", single(cx, 1), steps)
+    return cx.op("QuantizeLinear", y, *_scale(cx, step, dtype), type=TensorType(dtype, y.shape))
+
+
+def _scale(cx: Context, step: Value, dtype: np.dtype[Any]) -> tuple[Value, Value]:
+    """ONNX's scale and zero point; axis 1 is its default."""
+    shape = () if step.shape == (1,) else tuple(static(size, "the number of channels") for size in step.shape)
+    return cx.reshape(step, shape), cx.const(np.zeros(shape, dtype))
 
 
 def as_int32(cx: Context, y: Value) -> Value:

@@ -12,18 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from ...errors import BuildError
-
 _SMALL = {ir.DataType.INT8: (-128, 127), ir.DataType.UINT8: (0, 255)}
 _FLOAT, _INT32 = ir.DataType.FLOAT, ir.DataType.INT32
 
 
 def with_wide_integers(model: ir.Model) -> ir.Model:
-    """The model in that form: itself where it is already, else a changed copy whose constants are the same.
-
-    Raises:
-        BuildError: integers are quantized per channel in a way that only constants are elsewhere.
-    """
+    """The model in that form: itself where it is already, else a changed copy whose constants are the same."""
     if not any(_is_widened(value) for value in _values(model.graph)):
         return model
     copy = model.clone()
@@ -48,8 +42,21 @@ def _is_widened(value: ir.Value) -> bool:
     producer = value.producer()
     dequantized = all(reader == ("DequantizeLinear", 0) for reader in readers)
     if producer is None or producer.op_type == "QuantizeLinear":  # an input of the model, or a pair
-        return not (dequantized and (value.dtype == ir.DataType.INT8 or (not readers and producer is None)))
-    return bool(readers)
+        pair = dequantized and all(_has_one_scale(node) for node in [producer, *(user for user, _ in value.uses())])
+        return not (pair and (value.dtype == ir.DataType.INT8 or (not readers and producer is None)))
+    return bool(readers) or producer.op_type != "Cast"
+
+
+def _has_one_scale(node: ir.Node | None) -> bool:
+    """Whether a pair's scale is one constant, of which alone TensorRT makes 8-bit integers."""
+    scale = None if node is None else node.inputs[1]
+    if scale is None:
+        return True
+    return scale.const_value is not None and _is_single(scale)
+
+
+def _is_single(scale: ir.Value) -> bool:
+    return scale.shape is not None and all(size == 1 for size in scale.shape)
 
 
 class _Widening:
@@ -168,9 +175,20 @@ class _Widening:
                 user.replace_input_with(position, new)
 
     def _scalar(self, scale: ir.Value | None, node: ir.Node) -> ir.Value:
-        if scale is None or scale.shape is None or any(size != 1 for size in scale.shape):
-            raise BuildError(f"node {node.name!r}: TensorRT quantizes only constants per channel where they are uint8")
-        return scale
+        """The scale in a shape that broadcasts with the data."""
+        assert scale is not None
+        if _is_single(scale):
+            return scale
+        data = node.outputs[0].shape
+        assert data is not None and scale.shape is not None
+        axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
+        wide = (-1, *(1,) * (len(data) - 1 - axis % len(data)))
+        if scale.const_value is not None:
+            return self._constant(scale.const_value.numpy().reshape(wide), f"{scale.name}/{len(wide)}")
+        shape = self._constant(np.array(wide, np.int64), f"wide{len(wide)}")
+        y = self._emit(node, "Reshape", [scale, shape], _FLOAT)
+        y.shape = ir.Shape([scale.shape[0], *wide[1:]])
+        return y
 
     @staticmethod
     def _zero(node: ir.Node) -> int:
