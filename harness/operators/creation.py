@@ -112,7 +112,15 @@ def indices(cx: Context, a: Attributes) -> Value:
 # --- ranges ----------------------------------------------------------------------------------------------------------
 
 
-@operator("_arange", "_npi_arange")
+@operator("_npi_arange")
+def np_arange(cx: Context, a: Attributes) -> Value:
+    """``start``, ``start + step``, ... below ``stop``."""
+    if a.repeat != 1:
+        raise Unsupported(f"repeat={a.repeat}; MXNet takes 1 only")
+    return arange(cx, a)
+
+
+@operator("_arange")
 def arange(cx: Context, a: Attributes) -> Value:
     """``start``, ``start + step``, ... below ``stop``, each ``repeat`` times."""
     if a.infer_range:
@@ -196,6 +204,8 @@ def _window(name: str, formula: Callable[[Array, np.floating[Any]], Array]) -> N
             raise Unsupported(f"M={count} gives nothing")
         if count == 1:
             return cx.const(np.ones(1, dtype))
+        if dtype.kind in "iu":  # MXNet computes in the type itself, where a half is 0
+            return cx.const(np.zeros(max(count, 0), dtype))
         if dtype == np.float64:
             raise Unsupported("dtype=float64; MXNet computes windows in float32 and its last digits are not defined")
         return cx.const(
