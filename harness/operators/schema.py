@@ -39,7 +39,10 @@ class Schema:
     variadic: str | None
 
 
-# MXNet's registry lists the attributes of another operator for these; its parser reads and accepts these alone.
+_SWITCH = "boolean, optional, default=0"
+_CALIBRATED = dict.fromkeys(("min_calib_range", "max_calib_range"), "float or None, optional, default=None")
+
+# MXNet's registry lists the attributes of another operator, or none, for these; its parser reads and accepts these alone.
 _READ_ATTRIBUTES = {
     "_npi_concatenate": {"num_args": "int, required", "axis": "int or None, optional, default='0'"},
     "_linspace": {
@@ -50,6 +53,17 @@ _READ_ATTRIBUTES = {
         "ctx": "string, optional, default=''",
         "dtype": "{'bfloat16', 'float16', 'float32', 'float64', 'int32', 'int64', 'int8', 'uint8'},"
         "optional, default='float32'",
+    },
+    "_sg_mkldnn_conv": {
+        **dict.fromkeys(("with_bn", "with_act", "with_sum", "with_postsum_act", "quantized"), _SWITCH),
+        **dict.fromkeys(("with_relu", "with_postsum_relu"), _SWITCH),  # MXNet 1.5 wrote these for the two "act"
+        **_CALIBRATED,
+    },
+    "_sg_mkldnn_fully_connected": {
+        **dict.fromkeys(("quantized", "enable_float_output", "with_eltwise"), _SWITCH),
+        "with_relu": _SWITCH,  # MXNet 1.5's word for with_eltwise
+        "channel_wise_quantize": "boolean or None, optional, default=None",
+        **_CALIBRATED,
     },
 }
 

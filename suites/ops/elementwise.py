@@ -257,7 +257,7 @@ def clipped(d: Draw, a: Attributes) -> Inputs:
 
 
 def casted(d: Draw, a: Attributes) -> Inputs:
-    dtype = d.pick((*NUMBERS, "bool"))
+    dtype = d.pick(NUMBERS if a.pop("numbers", False) else (*NUMBERS, "bool"))
     low = 0 if a["dtype"] == "uint8" and np.dtype(dtype).kind == "f" else -100
     shape = d.shape((1, 4))
     return {"data": Tensor(shape, dtype, low, 100, avoid=(0,) if a["dtype"] == "bool" else (), dynamic=axes(shape))}
@@ -339,7 +339,7 @@ SPECS = [
     Spec("_contrib_quadratic", {"a": [DEFAULT, 1.5, -2.0], "b": [DEFAULT, 0.5, 3.0], "c": [DEFAULT, 1.0, -1.0]}, unary("data")),
     Spec("clip", {"a_min": [-3.0, -1.5], "a_max": [2.0, 3.5, -1.0]}, clipped, examples=10),
     Spec("Cast", {"dtype": ["bool", "float16", "float32", "float64", "int32", "int64", "int8", "uint8"]}, casted, reference_dtype="float32", examples=15),
-    Spec("amp_cast", {"dtype": ["float16", "float32"]}, casted, reference_dtype="float32"),
+    Spec("amp_cast", {"numbers": [True], "dtype": ["float16", "float32", "float64", "int32", "int64", "int8", "uint8"]}, casted, reference_dtype="float32"),
     Spec("amp_multicast", {"num_outputs": [1, 3], "cast_narrow": [DEFAULT, False, True]}, multicast, outputs=lambda a: int(a["num_outputs"]), reference_dtype="float32"),
     Spec("add_n", {}, listed("args_", "num_args", NUMBERS, high=4), terms=lambda a, i: len(i)),
     Spec("where", {}, chosen, examples=10),

@@ -22,6 +22,7 @@ from . import options as opts
 from . import plugins
 from .build import Recipe
 from .check import check_model
+from .integers import with_wide_integers
 from .library import Library
 from .loaded import load
 from .pending import Pending
@@ -133,7 +134,7 @@ class TensorRTEngine:
         ordinal = opts.value_of(request.options, "device")
         cuda = self.cuda if ordinal == self.cuda.device.ordinal else libraries.open_device(ordinal)
         cuda.use()
-        model = rewritten(request.model)
+        model = with_wide_integers(rewritten(request.model))
         plugins.register(self.library, model)
         cache = shared_cache.open_cache(request.cache_dir)
         further, unknown = (opts.value_of(request.options, name) for name in ("profiles", "unknown_sizes"))

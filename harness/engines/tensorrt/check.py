@@ -12,6 +12,7 @@ from ..base import Profile, Range
 from ..layers import owner_of
 from . import library as libraries
 from .build import Recipe, run_builder, start
+from .integers import with_wide_integers
 from .profiles import make_profiles
 from .refusals import Refusal, builder_refusals, parser_refusals
 from .rewrite import rewritten
@@ -54,7 +55,7 @@ def check_model(
     for target in compute_capabilities:
         if target not in known:
             raise OptionError(f"compute_capabilities: {target!r} is none of {', '.join(known)}")
-    model = rewritten(model)
+    model = with_wide_integers(rewritten(model))
     profiles = make_profiles(model, profile or {}, (), unknown_sizes)
     recipe = Recipe(name, model, profiles, dict(options or {}), targets=tuple(compute_capabilities))
     job = start(library, recipe)
