@@ -128,6 +128,7 @@ and the arithmetic is mostly float: it tells the accuracy, not the speed.
 | `calibrator` | `percentile` (default), `minmax`, `mse`, or MXNet's own `entropy` |
 | `exclude` | MXNet nodes that stay in FP32 |
 | `min_sqnr` | leave as many of the most sensitive layers in FP32 as every output needs to keep this signal-to-noise ratio |
+| `min_channels` | layers with fewer input or output channels stay in FP32 (default 16): they lose most. 1 quantizes all, the first layer of an image network too, whose pixels have 8 bits anyway |
 | `base_precision` | what the rest is computed in: `fp32` (default), `fp16` or `bf16` |
 
 `mxtrt calibrate MODEL --samples FOLDER --out TABLE.json --sensitivity` says what each layer loses alone.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,24 @@ def network(name: str) -> tuple[Any, int]:
     if name in SPECIAL:
         name = f"gluoncv.{SPECIAL[name]}"
     if name.startswith("gluoncv."):
-        from gluoncv import model_zoo
-
-        net = model_zoo.get_model(name.removeprefix("gluoncv."), pretrained=False, pretrained_base=False)
+        net = _gluoncv().model_zoo.get_model(name.removeprefix("gluoncv."), pretrained=False, pretrained_base=False)
     else:
         net = mx.gluon.model_zoo.vision.get_model(name)
     net.initialize(_initializer())
     sizes = {"inception": 299, "ssd_512": 512, "ssd_300": 300}
     return net, next((size for key, size in sizes.items() if key in name), 224)
+
+
+def _gluoncv() -> Any:
+    """GluonCV, which refuses to be imported beside a PyTorch of our days: it is imported as if there were none."""
+    held = sys.modules.get("torch")
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module("gluoncv")
+    finally:
+        del sys.modules["torch"]
+        if held is not None:
+            sys.modules["torch"] = held
 
 
 def _initializer() -> Any:

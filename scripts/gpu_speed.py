@@ -39,6 +39,7 @@ CELLS: dict[str, tuple[int, ...]] = {
 }  # fmt: skip
 WITHOUT_TORCH = ("ssd",)  # PyTorch has no twin of MXNet's box_nms
 PRECISIONS = ("fp16", "int8")
+INT8: Row = {"min_channels": 1}  # the first layer too
 TORCH_MODES = ("reduce-overhead", "max-autotune")  # the second, which takes minutes to tune, for the least and most
 ROUNDS, TURN_SECONDS = 9, 0.06
 LAYERS = 20  # the slowest layers of a profile that are kept
@@ -59,7 +60,7 @@ def compile_engine(name: str, batch: int, precision: str) -> tuple[Any, float]:
     size = export(name, WORK / name)
     options: Row = {"avg_timing_iterations": 8}
     if precision == "int8":
-        options |= {"base_precision": "fp16", "calibration_table": str(ranges_table(name, size))}
+        options |= {"base_precision": "fp16", **INT8, "calibration_table": str(ranges_table(name, size))}
     started = time.perf_counter()
     model = harness.compile(
         str(WORK / name / "net"), inputs={"data": (batch, 3, size, size)}, engine="tensorrt", precision=precision,
@@ -88,7 +89,7 @@ def ranges_table(name: str, size: int) -> Path:
             )
             part = model.plan.models[0]
             fold_batch_norm(part)
-            names = [site.tensor for site in find_sites(part) if site.weight_axis is None]
+            names = [site.tensor for site in find_sites(part, INT8) if site.weight_axis is None]
             found = collect(part, list(dict.fromkeys(names)), samples)
             save_table(path, {key: histogram.amax for key, histogram in found.items()}, "minmax")
     return path

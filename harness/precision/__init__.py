@@ -63,7 +63,7 @@ def _quantize(model: ir.Model, request: Request, base: str) -> None:
     from .quantize import find_ranges, find_sites, insert, owner
     from .sensitivity import layers_to_exclude
 
-    sites = find_sites(model, request.options.get("exclude", ()))
+    sites = find_sites(model, request.options)
     ranges = find_ranges(model, sites, request)
     if "min_sqnr" in request.options:
         left_out = layers_to_exclude(model, sites, ranges, request)
@@ -86,6 +86,9 @@ def _check(options: Mapping[str, Any]) -> None:
     table = options.get("calibration_table", "")
     if not isinstance(table, (str, os.PathLike)):
         raise OptionError(f"calibration_table: {table!r} is not the path of a table")
+    least = options.get("min_channels", 1)
+    if not isinstance(least, int) or isinstance(least, bool) or least < 1:
+        raise OptionError(f"min_channels: {least!r} is not a positive integer")
     exclude = options.get("exclude", ())
     if not isinstance(exclude, (list, tuple, set, frozenset)) or not all(isinstance(name, str) for name in exclude):
         raise OptionError(f"exclude: {exclude!r} is not a list of node names")

@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 
 _LARGEST = {"int8": 127.0, "fp8": 448.0}
 _TYPES = {"int8": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
-_MIN_CHANNELS = 16  # narrower layers are faster in 16 bits, and lose most
+MIN_CHANNELS = 16  # narrower layers lose most, and save little but where they read the model's input
 _SMALLEST_SCALE = 2.0**-24  # of a tensor that is all zero
 
 
@@ -40,8 +40,10 @@ class Site:
     weight_axis: int | None = None
 
 
-def find_sites(model: ir.Model, excluded: Iterable[str] = ()) -> list[Site]:
-    """Where pairs go, in the order of the nodes."""
+def find_sites(model: ir.Model, options: Mapping[str, Any] | None = None) -> list[Site]:
+    """Where pairs go, in the order of the nodes; of the options, ``exclude`` and ``min_channels`` matter."""
+    options = options or {}
+    excluded, least = options.get("exclude", ()), options.get("min_channels", MIN_CHANNELS)
     left_out = set(excluded)
     sites: list[Site] = []
     quantized: set[str] = set()
@@ -49,7 +51,7 @@ def find_sites(model: ir.Model, excluded: Iterable[str] = ()) -> list[Site]:
         name = str(node.name)
         if owner(name) in left_out or name in left_out:
             continue
-        found = _weighted(node) or _pooled(node) or _residual(node, quantized)
+        found = _weighted(node, least) or _pooled(node) or _residual(node, quantized)
         sites += found
         if found and found[-1].weight_axis is not None:
             quantized.add(name)
@@ -61,7 +63,7 @@ def owner(name: str) -> str:
     return name.rpartition("/")[0] or name
 
 
-def _weighted(node: ir.Node) -> list[Site]:
+def _weighted(node: ir.Node, least: int) -> list[Site]:
     axis = _channel_axis(node)
     if axis is None:
         return []
@@ -77,7 +79,7 @@ def _weighted(node: ir.Node) -> list[Site]:
         inputs = math.prod(sizes) // max(sizes[axis], 1)
     else:
         inputs = sizes[0] if node.op_type == "ConvTranspose" else sizes[1] * group
-    if min(inputs, outputs) < _MIN_CHANNELS:
+    if min(inputs, outputs) < least:
         return []
     name = str(node.name)
     return [Site(name, 0, str(data.name)), Site(name, 1, str(weight.name), axis)]

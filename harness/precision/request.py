@@ -18,6 +18,7 @@ OPTIONS = {
     "percentile": "share of values, in percent, that the range of the percentile calibrator covers (default 99.99)",
     "calibration_table": "path of a table that `mxtrt calibrate` wrote, instead of samples",
     "exclude": "names of MXNet nodes that are not quantized",
+    "min_channels": "layers with fewer input or output channels are not quantized (default 16; 1 quantizes all)",
     "base_precision": "'fp32' (default), 'fp16' or 'bf16': what int8 and fp8 models compute the rest in",
     "min_sqnr": "quantize only as many layers as keep every output at this signal-to-noise ratio in dB",
 }

@@ -79,7 +79,7 @@ def calibrate(
     fold_batch_norm(model)
     samples = _counted(read_samples(calibration, compiled.input_names), progress)
     request = Request(precision, samples, options=conversion)
-    sites = find_sites(model, conversion.get("exclude", ()))
+    sites = find_sites(model, conversion)
     ranges = find_ranges(model, sites, request)
     layers = sensitivities(model, sites, ranges, request) if sensitivity else []
     calibrator = conversion.get("calibrator", DEFAULT_CALIBRATOR[precision])

@@ -49,7 +49,7 @@ KEYWORDS: list[dict[str, Any]] = [
     {"calibrator": "x"}, {"calibrator": []}, {"percentile": "most"}, {"percentile": float("nan")}, {"percentile": 0},
     {"exclude": "conv"}, {"exclude": 3}, {"exclude": [3]}, {"min_sqnr": "high"},
     {"min_sqnr": float("nan")}, {"calibration_table": 3}, {"calibration": 3},
-    {"base_precision": "fp8"}, {"base_precision": 16}, {"cache_dir": 3, "engine": "tensorrt"}, {"profile_to": 3},
+    {"base_precision": "fp8"}, {"base_precision": 16}, {"min_channels": 0}, {"min_channels": "3"}, {"cache_dir": 3, "engine": "tensorrt"}, {"profile_to": 3},
 ]  # fmt: skip
 ROWS = np.ones((2, 32), np.float32)
 QUANTIZED: list[dict[str, Any]] = [  # with precision="int8"

@@ -211,6 +211,18 @@ def test_sensitivity_names_each_layer_and_min_sqnr_is_kept():
     assert numerics.sqnr(answer("int8", calibration=SAMPLES, min_sqnr=wanted), answer("fp32")) >= wanted
 
 
+@pytest.mark.parametrize("least", [1, 8, 16, 32])
+def test_layers_with_few_channels_are_left_out(least):
+    model = compile_graph(GRAPH, PARAMS, {"data": SHAPE}, "onnxruntime", "fp32", "error").plan.models[0]
+    weighted = {site.node for site in find_sites(model, {"min_channels": least}) if site.weight_axis is not None}
+    wide = {
+        str(node.name)
+        for node in model.graph
+        if node.op_type in ("Conv", "Gemm") and min(node.inputs[1].shape.numpy()[:2]) >= least
+    }
+    assert weighted == wide
+
+
 # --- calibrators -----------------------------------------------------------------------------------------------------
 
 

@@ -28,7 +28,15 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-DEFAULT = object()
+
+class _Default:
+    """Stands for an attribute that is left out."""
+
+    def __repr__(self) -> str:
+        return "DEFAULT"
+
+
+DEFAULT = _Default()
 SUBGRAPHS = "subgraphs"  # where a build function leaves the JSON of the graphs inside of the node
 Attributes = dict[str, Any]
 Array = np.ndarray

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import HarnessError
+from harness.engines.base import get_engine
+from harness.errors import EngineMissing, HarnessError
 from harness.operators.schema import schemas
 
 from .check import check
@@ -17,14 +18,17 @@ FAILURES = {"UNSUPPORTED": HarnessError, "LOOSE": AssertionError, "DIFFERENT": (
 
 def _marked(limit: Limitation) -> object:
     mark = pytest.mark.xfail(strict=limit.stable, raises=FAILURES[limit.effect], reason=limit.reason)
-    return pytest.param(limit, marks=mark)
+    on_gpu = () if limit.engines in ((), ("onnxruntime",)) else (pytest.mark.gpu,)
+    return pytest.param(limit, marks=(mark, *on_gpu))
 
 
 @pytest.mark.parametrize("limit", [_marked(limit) for limit in LIMITATIONS], ids=range(len(LIMITATIONS)))
 def test_witness(limit: Limitation) -> None:
     engine, precision = (limit.engines or ("onnxruntime",))[0], (limit.precisions or ("fp32",))[0]
-    if engine != "onnxruntime":
-        pytest.skip(f"{engine} runs in the suites of that engine")
+    try:
+        get_engine(engine)
+    except EngineMissing as error:
+        pytest.skip(str(error))
     check(limit.witness, engine, precision, limited=False)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .case import DEFAULT, Spec, all_specs
+from .case import Spec, all_specs
 from .check import check
 
 SPECS = all_specs()
@@ -26,9 +26,7 @@ def unique(labels: list[str]) -> list[str]:
 
 
 LABELS = unique([spec.operator for spec in SPECS])
-PAIR_LABELS = unique(
-    [f"{spec.operator}-{name}={'DEFAULT' if value is DEFAULT else value}" for spec, name, value in PAIRS]
-)
+PAIR_LABELS = unique([f"{spec.operator}-{name}={value}" for spec, name, value in PAIRS])
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=PAIR_LABELS)
