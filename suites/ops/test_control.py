@@ -7,6 +7,7 @@ import pytest
 
 import harness
 from harness import numerics
+from harness.engines.base import get_engine
 from harness.frontend.compat import mxnet
 
 STATE = {"s": (3,), "w": (3,)}
@@ -101,14 +102,26 @@ def _arrays(shapes, seed):
     return {name: rng.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
+def _options(engine):
+    if engine == "onnxruntime":
+        return {"threads": 1}
+    try:
+        get_engine(engine)
+    except harness.EngineMissing as error:
+        pytest.skip(str(error))
+    return {"optimization_level": 0, "plan_cache": False}
+
+
 @pytest.mark.parametrize("constant", [False, True], ids=["input", "parameter"])
 @pytest.mark.parametrize("build, shapes", CASES, ids=lambda item: getattr(item, "__name__", "").strip("_"))
-def test_control_flow(build, shapes, constant):
+@pytest.mark.parametrize("engine", ["onnxruntime", pytest.param("tensorrt", marks=pytest.mark.gpu)])
+def test_control_flow(engine, build, shapes, constant):
+    options = _options(engine)
     mx = mxnet()
     symbol = mx.sym.Group(build(mx.sym, *(mx.sym.var(name) for name in shapes)))
     params = {"w": np.array([0.5, -1.5, 0.25], np.float32)} if constant else {}
     inputs = {name: shape for name, shape in shapes.items() if name not in params}
-    model = harness.compile(symbol, params, inputs, engine="onnxruntime", fallback="error", threads=1)
+    model = harness.compile(symbol, params, inputs, engine=engine, fallback="error", **options)
 
     def reference(arrays):
         executor = symbol.bind(mx.cpu(), {n: mx.nd.array(v, dtype="float32") for n, v in {**arrays, **params}.items()})
