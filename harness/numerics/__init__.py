@@ -128,6 +128,7 @@ def compare(
     response: Array | float = 0.0,
     precision: str = "fp32",
     terms: int = 1,
+    reference_precision: str = "fp64",
 ) -> Comparison:
     """Hold an answer to the reference.
 
@@ -137,6 +138,7 @@ def compare(
         response: see :func:`response`; a float or an array of the reference's shape.
         precision: the precision of the computation that gave ``actual``.
         terms: the length of the longest sum behind one element.
+        reference_precision: the precision of the computation that gave ``reference``; its error is added to ours.
 
     Returns:
         Integers and booleans must be equal; NaN and infinities must stand where the reference's stand.
@@ -158,7 +160,8 @@ def compare(
     with np.errstate(all="ignore"):
         error = np.where(same | overflow, 0.0, np.abs(found - expected))
         u = UNIT_ROUNDOFF[precision]
-        bound = accumulation_constant(terms) * (u * np.abs(expected) + response) + SMALLEST_NORMAL[precision]
+        both = 1 + UNIT_ROUNDOFF[reference_precision] / u
+        bound = both * accumulation_constant(terms) * (u * np.abs(expected) + response) + SMALLEST_NORMAL[precision]
         ratio = np.where(error == 0, 0.0, error / bound)
     headroom = float(ratio.max())
     if headroom <= 1:

@@ -14,7 +14,7 @@ def sampled(**parameters: tuple[float, float]) -> Build:
 
     def build(d: Draw, a: Attributes) -> Inputs:
         shape = d.shape((2, 3))
-        found = {name: Tensor(shape[:1], "float32", *between) for name, between in parameters.items()}
+        found = {name: Tensor(shape[:1], "float32", *between, dynamic=(0,)) for name, between in parameters.items()}
         return {"sample": Tensor(shape, low=0.05, high=9, dynamic=(0, 1)), **found}
 
     return build
