@@ -194,6 +194,9 @@ def _refuse_standard(node: onnx.NodeProto, fragment: Fragment) -> str | None:
     """What TensorRT 10.6 refuses and RTX takes: measured on a GPU."""
     value = fragment.values.get(node.input[0]) if node.input and node.input[0] else None
     kind = value.dtype.name if value is not None else ""
+    values = [fragment.values[name] for name in (*node.input, *node.output) if name in fragment.values]
+    if any(not v.shape and v.const is None and v.dtype.name in ("int8", "uint8") for v in values):
+        return "TensorRT gives a single number of 8 bits an axis"
     if node.op_type == "IsInf" and kind in ("float16", "bfloat16"):
         return "TensorRT's IsInf takes float32 only"
     constants = [_constant(node, fragment, position) for position in range(len(node.input))]

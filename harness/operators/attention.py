@@ -70,7 +70,12 @@ def _scores(cx: Context, query: Value, key: Value) -> Value:
 
 
 def _weighted(cx: Context, value: Value, attention: Value, source: Value, heads: int) -> Value:
-    summed = cx.op("MatMul", attention, cx.transpose(value, [1, 0, 2]))
+    depth = static(value.shape[2], "the depth")
+    if depth == 1:  # TensorRT 10.6 reads a transposed factor of one column as if it were not
+        turned = cx.transpose(value, [1, 2, 0])
+        summed = cx.op("ReduceSum", cx.op("Mul", attention, turned), cx.ints(2), keepdims=1)
+    else:
+        summed = cx.op("MatMul", attention, cx.transpose(value, [1, 0, 2]))
     rows = cx.transpose(summed, [1, 0, 2])
-    width = static(value.shape[2], "the depth") * heads
+    width = depth * heads
     return cx.reshape(rows, (rows.shape[0], source.shape[1], width), source)
