@@ -2,7 +2,7 @@
 
     python -m scripts.gpu_speed --out reports/gpu [--cells resnet50_v1:1,128 vgg16:128] [--limit SECONDS]
 
-Plans are built first, at most two at a time on each GPU and every tactic timed eight times, into a cache; then every
+Plans are built first, at most two at a time on each GPU and every tactic timed four times, into a cache; then every
 network is measured, alone on its GPU, one batch after the other. All contenders have the same weights (the
 PyTorch module is made from MXNet's own graph, its BatchNorms folded into its convolutions as ours are, in channels-last
 FP16) and their input on the GPU. A round is every contender once, in an order that turns each round; a turn is a block
@@ -58,7 +58,7 @@ def compile_engine(name: str, batch: int, precision: str) -> tuple[Any, float]:
     import harness
 
     size = export(name, WORK / name)
-    options: Row = {"avg_timing_iterations": 8}
+    options: Row = {"avg_timing_iterations": 4}
     if precision == "int8":
         options |= {"base_precision": "fp16", **INT8, "calibration_table": str(ranges_table(name, size))}
     started = time.perf_counter()
@@ -242,14 +242,14 @@ class Cell:
             "slowest": [{"layer": t.name[:120], "nodes": list(t.nodes)[:4], "ms": round(t.milliseconds, 4)} for t in times[:LAYERS]],
         }  # fmt: skip
 
-    def add_torch(self) -> None:
+    def add_torch(self, modes: Sequence[str]) -> None:
         import torch
 
         if self.name in WITHOUT_TORCH:
             return
         module = twin(self.name).half()
         x = self.x.half().to(memory_format=torch.channels_last)
-        for mode in TORCH_MODES if self.at_an_end else TORCH_MODES[:1]:
+        for mode in modes if self.at_an_end else modes[:1]:
             fast = compiled_twin(module, x, mode)
             self.found[f"torch.compile {mode}"] = Contender(inference(self.stream, fast, x), self.stream)
         self.found["torch eager"] = Contender(inference(self.stream, module, x), self.stream)
@@ -348,7 +348,7 @@ def goals(cells: Sequence[Row]) -> list[Row]:
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
-def measure_network(name: str, batches: Sequence[int]) -> list[Row]:
+def measure_network(name: str, batches: Sequence[int], modes: Sequence[str]) -> list[Row]:
     """The cells of one network; one that fails says why."""
     import torch
 
@@ -357,7 +357,7 @@ def measure_network(name: str, batches: Sequence[int]) -> list[Row]:
     results = []
     for batch in batches:
         try:
-            results.append(measure_cell(name, batch))
+            results.append(measure_cell(name, batch, modes))
         except Exception as error:  # noqa: BLE001 - the other cells are worth having
             results.append({"network": name, "batch": batch, "error": f"{type(error).__name__}: {error}"[:1500]})
         torch._dynamo.reset()
@@ -365,11 +365,11 @@ def measure_network(name: str, batches: Sequence[int]) -> list[Row]:
     return results
 
 
-def measure_cell(name: str, batch: int) -> Row:
+def measure_cell(name: str, batch: int, modes: Sequence[str]) -> Row:
     cell = Cell(name, batch)
     for precision in PRECISIONS:
         cell.add_engine(precision)
-    cell.add_torch()
+    cell.add_torch(modes)
     result = cell.measure()
     for precision in PRECISIONS if cell.at_an_end else ():
         cell.profile(precision)
@@ -393,7 +393,7 @@ def machine() -> Row:
     }  # fmt: skip
 
 
-def run(cells: Mapping[str, Sequence[int]], out: Path, build_limit: float, limit: float) -> int:
+def run(cells: Mapping[str, Sequence[int]], out: Path, build_limit: float, limit: float, modes: Sequence[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     builds: list[Row] = []
@@ -426,7 +426,7 @@ def run(cells: Mapping[str, Sequence[int]], out: Path, build_limit: float, limit
         for name, batches in cells.items() for kind in ("int8", "fp16") for batch in batches[::-1]
     ]  # fmt: skip
     spread("scripts.gpu_speed", tasks, 2, began + build_limit, built)
-    networks = [("--network", name, ",".join(map(str, batches))) for name, batches in cells.items()]
+    networks = [("--network", name, ",".join(map(str, batches)), "--modes", *modes) for name, batches in cells.items()]
     spread("scripts.gpu_speed", networks, 1, began + limit, measured)
     return int(bool(failures))
 
@@ -446,6 +446,7 @@ def main() -> int:
     parser.add_argument("--cells", nargs="*", default=list(CELLS))
     parser.add_argument("--build-limit", type=float, default=1800, help="seconds for building")
     parser.add_argument("--limit", type=float, default=3600, help="seconds for all")
+    parser.add_argument("--modes", nargs="*", default=list(TORCH_MODES), help="of torch.compile")
     parser.add_argument("--build", nargs=3, metavar=("KIND", "NETWORK", "BATCH"), help=argparse.SUPPRESS)
     parser.add_argument("--network", nargs=2, metavar=("NETWORK", "BATCHES"), help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -455,9 +456,9 @@ def main() -> int:
         return 0
     if given.network:
         name, batches = given.network
-        print(json.dumps({"cells": measure_network(name, [int(batch) for batch in batches.split(",")])}))
+        print(json.dumps({"cells": measure_network(name, [int(batch) for batch in batches.split(",")], given.modes)}))
         return 0
-    return run(read_cells(given.cells), given.out, given.build_limit, given.limit)
+    return run(read_cells(given.cells), given.out, given.build_limit, given.limit, given.modes)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from .policy import (
     WIDE,
 )  # fmt: skip
 
-_ROUNDING = ("Round", "QuantizeLinear")
 _HALF_MAX = float(np.finfo(np.float16).max)
 
 
@@ -161,18 +160,18 @@ def _before_jumps(graph: ir.Graph) -> set[ir.Node]:
     """The nodes that jump or make integers of floats, the arithmetic that leads to them, and products of integers."""
     found: set[ir.Node] = set()
     wanted: set[str] = set()
-    rounded: set[str] = set()
     quantized: set[str] = set()
     for node in reversed(graph):
         moves = node.op_type in ARITHMETIC or node.op_type in NEUTRAL or node.op_type in JUMPS
         leads = moves and any(value.name in wanted for value in node.outputs)
-        exact = node.op_type in PRODUCTS and node.outputs[0].name in rounded
-        exact = exact or (_is_stretch(node) and node.outputs[0].name in quantized)
+        exact = _is_stretch(node) and node.outputs[0].name in quantized
+        if node.op_type in PRODUCTS and node.outputs[0].name in wanted:
+            found.add(node)
         if node.op_type in JUMPS or leads or exact or _makes_integers(node):
             found.add(node)
             wanted.update(str(value.name) for value in node.inputs if value is not None)
-        if node.op_type in _ROUNDING and node.inputs[0] is not None:
-            (rounded if node.op_type == "Round" else quantized).add(str(node.inputs[0].name))
+        if node.op_type == "QuantizeLinear" and node.inputs[0] is not None:
+            quantized.add(str(node.inputs[0].name))
     return found
 
 

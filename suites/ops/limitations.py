@@ -83,7 +83,21 @@ def _is_indefinite(case: Case) -> bool:
     return isinstance(values, np.ndarray) and bool((np.linalg.eigvalsh(values.astype(np.float64)) <= 0).any())
 
 
+def _is_near_a_pole(case: Case) -> bool:
+    """Whether a negative number rounds to a whole one in bfloat16."""
+    (x,) = (np.asarray(array, np.float64) for array in case.arrays().values())
+    return bool(((x < 0) & (np.abs(x - np.rint(x)) <= np.abs(x) * 2.0**-8)).any())
+
+
 LIMITATIONS = [
+    Limitation(
+        ("gamma", "gammaln"),
+        "close to a pole (0, -1, -2 ...) in 16 bits: a number that rounds to the pole gives the pole's answer",
+        "LOOSE",
+        _is_near_a_pole,
+        Case("gamma", {}, {"data": Tensor((1,), values=np.array([-5.01]))}),
+        precisions=("bf16", "fp16"),
+    ),
     Limitation(
         ("max", "min", "_np_max", "_np_min"),
         "the largest or smallest of numbers with a NaN among them is NaN in MXNet; engines skip a NaN that does not come "
