@@ -1,6 +1,6 @@
-"""A JUnit file of `pytest suites/ops -m gpu` as the stored table of operator cells.
+"""JUnit files of `pytest suites/ops -m gpu` as the stored table of operator cells; a later run replaces what it repeats.
 
-python scripts/gpu_cells.py JUNIT.xml --machine "GPU, driver, TensorRT" --out reports/gpu/cells.json
+python scripts/gpu_cells.py JUNIT.xml [LATER.xml ...] --machine "GPU, driver, TensorRT" --out reports/gpu/cells.json
 """
 
 from __future__ import annotations
@@ -46,15 +46,27 @@ def cells(path: Path) -> list[dict[str, Any]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("junit", type=Path)
+    parser.add_argument("junit", type=Path, nargs="+")
     parser.add_argument("--machine", required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--note", action="append", default=[], help="what a reader of the table should know")
     options = parser.parse_args()
-    rows = cells(options.junit)
+    newest = {
+        (row["operator"], row["precision"]): {**row, "run": number}
+        for number, path in enumerate(options.junit, 1)
+        for row in cells(path)
+    }
+    rows = list(newest.values())
     counts: dict[str, Counter[str]] = {}
     for row in rows:
         counts.setdefault(row["precision"], Counter())[row["state"]] += 1
-    document = {"machine": options.machine, "counts": counts, "cells": rows}
+    document = {
+        "machine": options.machine,
+        "notes": options.note,
+        "runs": len(options.junit),
+        "counts": counts,
+        "cells": rows,
+    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(document, indent=1) + "\n")
     for precision, states in counts.items():
