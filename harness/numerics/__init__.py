@@ -63,14 +63,26 @@ def precision_of(dtype: npt.DTypeLike) -> str:
 def perturbed(array: Array, precision: str, rng: np.random.Generator) -> Array:
     """``array`` with each element moved by up to one unit roundoff, relatively; integers unchanged.
 
-    The unit is that of ``precision``, or of the array's own type where that is coarser.
+    The unit is that of ``precision``, or of the array's own type where that is coarser. Where the array's type cannot
+    hold the moved number, one of its two neighbours is drawn, the nearer one more often: rounding to the nearest would
+    leave numbers just above a power of two where they are, in every draw.
     """
     if array.dtype.kind not in "fV":
         return array
     unit = max(UNIT_ROUNDOFF[precision], UNIT_ROUNDOFF.get(_DTYPE_PRECISION.get(array.dtype.name, ""), 0.0))
-    noise = rng.uniform(-1, 1, array.shape) * unit
-    moved: Array = (array.astype(np.float64) * (1 + noise)).astype(array.dtype)
-    return moved
+    return _moved(array, rng.uniform(-1, 1, array.shape) * unit, rng)
+
+
+def _moved(array: Array, shares: Array, rng: np.random.Generator) -> Array:
+    """``array * (1 + shares)`` in the array's type by stochastic rounding, whose expectation is the number itself."""
+    wide = array.astype(np.float64)
+    with np.errstate(all="ignore"):
+        step = np.where(np.isfinite(wide), wide * shares, 0.0)
+        nearest: Array = np.asarray((wide + step).astype(array.dtype))
+        rest = step - (nearest.astype(np.float64) - wide)
+        other: Array = np.nextafter(nearest, np.where(rest > 0, np.inf, -np.inf).astype(array.dtype))
+        gap = other.astype(np.float64) - nearest.astype(np.float64)
+        return np.where(rng.uniform(0, 1, array.shape) < np.abs(rest / gap), other, nearest)
 
 
 def response(

@@ -851,9 +851,9 @@ def np_where(cx: Context, a: Attributes, condition: Value, x: Value, y: Value) -
 
 
 def scalar_of(cx: Context, number: float, dtype: np.dtype[Any]) -> Value:
-    """A scalar as C casts it: truncated, and wrapped around where integers are narrow."""
+    """A scalar as C casts it: truncated, and wrapped around where integers are narrower than C's int."""
     if dtype.kind in "iu":
-        if not math.isfinite(number) or abs(number) >= 2**63:
+        if not math.isfinite(number) or abs(number) >= (2**63 if dtype.itemsize == 8 else 2**31):
             raise Unsupported(f"the scalar {number} is not a number of {dtype}")
         return cx.const(np.array(int(number), np.int64).astype(dtype))
     return cx.const(np.array(number).astype(dtype))

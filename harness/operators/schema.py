@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import math
 import re
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -150,6 +152,7 @@ class Attributes:
         return left
 
 
+_SMALLEST_FLOAT = 2.0**-126
 _TYPE = re.compile(
     r"\s*(?P<kind>\{.*?\}|.*?)\s*(?:,\s*(?:(?P<required>required)|optional,\s*default=(?P<default>.*)))?$"
 )
@@ -193,6 +196,14 @@ def _integer(text: str) -> int:
         return int(value)
 
 
+def _float32(item: Any) -> float:
+    """MXNet's ``float`` is C's: 0.1 is 0.10000000149, in its float64 kernels too; what C's strtof refuses is refused."""
+    value = float(item)
+    if math.isfinite(value) and 0 < abs(value) < _SMALLEST_FLOAT:
+        raise ValueError(item)
+    return float(struct.unpack("f", struct.pack("f", value))[0])
+
+
 def _literal(text: str) -> Any:
     """A Python literal as dmlc writes it: long suffixes, and brackets of either kind."""
     return ast.literal_eval(re.sub(r"(\d)L\b", r"\1", text.strip() or "()"))
@@ -222,9 +233,9 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "int": _integer,
     "long": _integer,
     "ptr": _integer,
-    "float": float,
+    "float": _float32,
     "double": float,
-    "real_t": float,
+    "real_t": _float32,
     "string": str,
     "enum": str,
     "NDArray": str,
@@ -232,7 +243,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "Shape": _tuple(_size),
     "tuple of <long>": _tuple(_size),
     "tuple of <int>": _tuple(_size),
-    "tuple of <float>": _tuple(float),
+    "tuple of <float>": _tuple(_float32),
     "tuple of <double>": _tuple(float),
     "tuple of <Shape(tuple)>": _tuple(_shape),
 }

@@ -19,7 +19,7 @@ from harness.graph import Entry, Graph, Node
 
 from .case import Case
 from .limitations import limitation_of
-from .reference import MXNetRefuses, Reference, node_of
+from .reference import Answers, answers, node_of
 from .reproduce import explain, isolated
 
 DYNAMIC_SPAN = 3
@@ -96,69 +96,54 @@ def check(
 
 def _check(case: Case, engine: str, precision: str, dynamic: bool, loose: bool) -> float:
     arrays = case.arrays()
-    reference = Reference(case)
-    native = reference.native(arrays)
-    function = reference
-    try:
-        exact = reference(arrays)
-    except MXNetRefuses:
-        function, exact = reference.native, native
-    bounds = numerics.response(function, arrays, exact, precision, seed=case.seed)
+    known = answers(case, arrays, precision)
     model = compiled(case, arrays, engine, precision, dynamic)
     found = model(**{name: arrays[name] for name in model.input_names})
-    headroom, problem = judge(case, model, found, native, exact, bounds, precision)
+    headroom, problem = judge(case, model, found, known, precision)
     assert not problem or (loose and "headroom" in problem), f"{problem}\n{explain(case, engine, precision, dynamic)}"
     return headroom
 
 
 def judge(
-    case: Case,
-    model: harness.Model,
-    found: Sequence[np.ndarray],
-    native: Sequence[np.ndarray],
-    exact: Sequence[np.ndarray],
-    bounds: Sequence[np.ndarray],
-    precision: str,
+    case: Case, model: harness.Model, found: Sequence[np.ndarray], known: Answers, precision: str
 ) -> tuple[float, str]:
-    """The headroom, and what is wrong with the answer: number, types and shapes of outputs, values ("" if nothing is).
+    """The headroom, and what is wrong with the answer, after the name of the check that failed ("" if nothing is).
 
     Args:
         found: the answer of ``model``.
-        native: MXNet's, in the case's own types.
-        exact: MXNet's, in float64 where it can.
-        bounds: how far each output moves when the inputs are rounded.
+        known: MXNet's answers.
     """
-    if len(found) != len(native):
-        return math.inf, f"{len(found)} outputs, should be {len(native)} [{case}]"
+    if len(found) != len(known.native):
+        return math.inf, f"number of outputs: {len(found)}, should be {len(known.native)} [{case}]"
     wrong_types = _wrong_types(model)
     if wrong_types:
-        return math.inf, f"a type inside the model is not what ONNX infers: {wrong_types} [{case}]"
+        return math.inf, f"inner types: not what ONNX infers: {wrong_types} [{case}]"
     declared = [model.outputs[name] for name in model.output_names]
-    return judge_outputs(case, found, declared, native, exact, bounds, precision)
+    return judge_outputs(case, found, declared, known, precision)
 
 
 def judge_outputs(
     case: Case,
     found: Sequence[np.ndarray],
     declared: Sequence[harness.Input],
-    native: Sequence[np.ndarray],
-    exact: Sequence[np.ndarray],
-    bounds: Sequence[np.ndarray],
+    known: Answers,
     precision: str,
 ) -> tuple[float, str]:
     """The headroom, and what is wrong with types, shapes (the declared ones too) and values ("" if nothing is)."""
     worst = 0.0
-    for i, (actual, own, wanted, bound, spec) in enumerate(zip(found, native, exact, bounds, declared)):
+    for i, (actual, own, wanted, bound, spec) in enumerate(
+        zip(found, known.native, known.exact, known.bounds, declared)
+    ):
         if actual.dtype != own.dtype or spec.dtype != own.dtype:
             kinds = f"{actual.dtype}, declared as {spec.dtype}, should be {own.dtype}"
-            return math.inf, f"output {i} has the type {kinds} [{case}]"
+            return math.inf, f"type: output {i} is {kinds} [{case}]"
         if actual.shape != own.shape or not _fits(spec.shape, own.shape):
             shapes = f"{actual.shape}, declared as {spec.shape}, should be {own.shape}"
-            return math.inf, f"output {i} has the shape {shapes} [{case}]"
+            return math.inf, f"shape: output {i} is {shapes} [{case}]"
         values = wanted.astype(own.dtype) if own.dtype.kind in "biu" else wanted
         result = numerics.compare(actual, values, bound, _precision_of(own.dtype, precision), case.terms)
         if not result:
-            return result.headroom, f"output {i}: {result.message} (headroom {result.headroom:.3g}) [{case}]"
+            return result.headroom, f"values: output {i}: {result.message} (headroom {result.headroom:.3g}) [{case}]"
         worst = max(worst, result.headroom)
     return worst, ""
 
@@ -174,10 +159,20 @@ def _wrong_types(model: harness.Model) -> str:
     """What ONNX's own inference says against the types that the lowering gave its values; "" if nothing."""
     for part in model.plan.models:
         if part is not None:
-            try:
-                onnx.shape_inference.infer_shapes(ir.to_proto(part), check_type=True, strict_mode=True, data_prop=True)
-            except onnx.shape_inference.InferenceError as error:
-                return str(error).strip().splitlines()[-1]
+            proto = ir.to_proto(part)
+            problem = _inferred(proto, data_prop=True)
+            if "Invalid rank for" in problem:  # ONNX takes int64 vectors for shapes, and fails to broadcast those
+                problem = _inferred(proto, data_prop=False)
+            if problem:
+                return problem
+    return ""
+
+
+def _inferred(proto: onnx.ModelProto, data_prop: bool) -> str:
+    try:
+        onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=data_prop)
+    except onnx.shape_inference.InferenceError as error:
+        return str(error).strip().splitlines()[-1]
     return ""
 
 

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from harness import numerics
 from harness.numerics import metamorphic
 
 from .case import Case, Spec, all_specs
 from .check import compiled
 from .coverage import drawn
 from .limitations import limitation_of
-from .reference import MXNetRefuses, Reference
+from .reference import Reference, answers
 
 
 def batch_of(case: Case) -> dict[str, int]:
@@ -71,13 +70,9 @@ def test_batch(spec: Spec) -> None:
 def check_relations(case: Case) -> None:
     """All relations of one case."""
     arrays = case.arrays()
-    reference = Reference(case)
-    try:
-        exact = reference(arrays)
-    except MXNetRefuses:
-        exact = reference.native(arrays)
-    bounds = numerics.response(reference, arrays, exact, "fp32", seed=case.seed)
-    batch, outputs = batch_of(case), [0] * len(exact)
+    known = answers(case, arrays, "fp32")
+    bounds = known.bounds
+    batch, outputs = batch_of(case), [0] * len(known.exact)
     fixed = partial(_call, compiled(case, arrays, "onnxruntime", "fp32"))
     varying = partial(_call, compiled(case, arrays, "onnxruntime", "fp32", dynamic=True))
     inputs = {name: array for name, array in arrays.items() if not case.inputs[name].const}

@@ -1,0 +1,239 @@
+"""The operator suite's cases with MXNet's answers: what planted faults are judged by.
+
+MXNet's answers do not depend on the lowerings, so they are computed once, and kept between runs in a folder. So are the
+lines of the lowerings that each case runs through: a fault elsewhere cannot change what the case answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import pickle
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from suites.ops import check, test_control
+from suites.ops.case import Case, Spec, all_specs
+from suites.ops.coverage import suite_cases
+from suites.ops.limitations import limitation_of
+from suites.ops.reference import Answers, answers
+from suites.ops.reproduce import to_json
+
+from .isolation import Outcome, Report, each
+
+HOME = Path(__file__).parents[2]
+LOWERINGS = HOME / "harness" / "operators"
+_INFRASTRUCTURE = {"context.py", "registry.py", "schema.py", "__init__.py"}
+SECONDS = 60  # for one case in MXNet
+
+Line = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A case with MXNet's answers.
+
+    Attributes:
+        case: the case.
+        dynamic: whether sizes that may vary are compiled as ranges.
+        answers: MXNet's.
+        lines: (file name, line) of the lowerings that it runs through.
+    """
+
+    case: Case
+    dynamic: bool
+    answers: Answers
+    lines: frozenset[Line]
+
+    def __str__(self) -> str:
+        return f"{self.case}{' with varying sizes' if self.dynamic else ''}"
+
+    def compiled(self) -> Any:
+        """The model, compiled anew."""
+        return check.compiled(self.case, self.case.arrays(), "onnxruntime", "fp32", self.dynamic)
+
+    def wrong(self) -> str:
+        """What is wrong with the compiled answer; "" if nothing is."""
+        model, arrays = self.compiled(), self.case.arrays()
+        found = model(**{name: arrays[name] for name in model.input_names})
+        return check.judge(self.case, model, found, self.answers, "fp32")[1]
+
+
+@dataclass(frozen=True)
+class KnownLoop:
+    """A test of control flow, which draws a whole graph."""
+
+    number: int
+    constant: bool
+    lines: frozenset[Line]
+
+    def __str__(self) -> str:
+        name = test_control.CASES[self.number][0].__name__.strip("_")
+        return f"test_control_flow[{name}-{'parameter' if self.constant else 'input'}]"
+
+    def wrong(self) -> str:
+        """What is wrong with the compiled answer; "" if nothing is."""
+        try:
+            test_control.test_control_flow(*test_control.CASES[self.number], self.constant)
+        except AssertionError as error:
+            return f"values: {error}"
+        return ""
+
+
+LOOPS = ("_foreach", "_while_loop", "_cond")
+
+
+@functools.cache
+def specs_of() -> dict[str, list[Spec]]:
+    """Operator -> its specs."""
+    found: dict[str, list[Spec]] = {}
+    for spec in all_specs():
+        found.setdefault(spec.operator, []).append(spec)
+    return found
+
+
+# --- MXNet's answers -------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def traced() -> Iterator[set[Line]]:
+    """The lines of the lowerings that are run within it."""
+    lines: set[Line] = set()
+    files: dict[str, str] = {}
+
+    def local(frame: Any, event: str, argument: Any) -> Any:
+        if event == "line":
+            lines.add((files[frame.f_code.co_filename], frame.f_lineno))
+        return local
+
+    def called(frame: Any, event: str, argument: Any) -> Any:
+        path = frame.f_code.co_filename
+        if path not in files:
+            inside = Path(path).parent == LOWERINGS and Path(path).name not in _INFRASTRUCTURE
+            files[path] = Path(path).name if inside else ""
+        if not files[path]:
+            return None
+        lines.add((files[path], frame.f_lineno))
+        return local
+
+    before = sys.gettrace()
+    sys.settrace(called)
+    try:
+        yield lines
+    finally:
+        sys.settrace(before)
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:24]
+
+
+@functools.cache
+def _sources(*places: str) -> str:
+    files = [path for place in places for path in (HOME.glob(place) if ".py" in place else sorted((HOME / place).rglob("*.py")))]
+    versions = [f"{name} {metadata.version(name)}" for name in ("hypothesis", "mxnet", "numpy")]
+    return _digest(*versions, *(path.read_text("utf-8") for path in files))
+
+
+class Store:
+    """The folder of what is known: MXNet's answers by case, and all cases of an operator by the state of the code."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or Path(tempfile.gettempdir()) / f"mxtrt-known-{os.getuid()}"
+
+    def path(self, operator: str) -> Path:
+        """Where an operator's cases are, for the code as it is."""
+        return self.folder / _sources("harness", "suites/ops") / f"{operator}.pickle"
+
+    def load(self, operator: str) -> list[Known | KnownLoop]:
+        """An operator's cases, cheap ones first."""
+        with self.path(operator).open("rb") as file:
+            found: list[Known | KnownLoop] = pickle.load(file)
+        return found
+
+    def make(self, operators: Sequence[str], workers: int = 2) -> Iterator[tuple[str, Outcome]]:
+        """Compute what is not known yet; yields what went wrong, as an operator and how its process ended.
+
+        A case that MXNet does not survive, or that the lowerings do not, is left out, and the rest computed.
+        """
+        missing = [operator for operator in operators if not self.path(operator).exists()]
+        fatal: dict[str, list[str]] = {operator: [] for operator in missing}
+        while missing:
+            again = []
+            tasks = [(operator, tuple(fatal[operator])) for operator in missing]
+            for (operator, _), outcome in each(tasks, self._make, SECONDS, workers):
+                if outcome.death:
+                    yield operator, outcome
+                    fatal[operator].append(outcome.step)
+                    again.append(operator)
+                else:
+                    for message in outcome.value:
+                        yield operator, Outcome(None, message, message, outcome.seconds)
+            missing = again
+
+    def _make(self, task: tuple[str, tuple[str, ...]], report: Report) -> list[str]:
+        """In the child: all cases of one operator but fatal ones; returns what is wrong with them."""
+        operator, fatal = task
+        found: list[Known | KnownLoop] = []
+        problems = []
+        if operator in LOOPS:
+            found += _loops(report)
+        for case, dynamic in [pair for spec in specs_of().get(operator, []) for pair in suite_cases(spec)]:
+            text = f"{case}{' with varying sizes' if dynamic else ''}"
+            if text in fatal or limitation_of(case, "onnxruntime", "fp32") is not None:
+                continue
+            report(text)
+            try:
+                found.append(self._known(case, dynamic))
+            except Exception as error:  # noqa: BLE001  the suite itself fails here, which is reported
+                problems.append(f"{type(error).__name__}: {error}"[:600])
+        _write(self.path(operator), found)
+        return problems
+
+    def _known(self, case: Case, dynamic: bool) -> Known:
+        path = self.folder / "answers" / f"{_digest(to_json(case), _sources('harness/numerics', 'suites/ops/reference.py'))}.pickle"
+        if not path.exists():
+            _write(path, answers(case, case.arrays(), "fp32"))
+        with path.open("rb") as file:
+            found = pickle.load(file)
+        with traced() as lines:
+            check.compiled(case, case.arrays(), "onnxruntime", "fp32", dynamic)
+        known = Known(case, dynamic, found, frozenset(lines))
+        problem = known.wrong()
+        if problem:
+            raise AssertionError(f"fails without a fault: {problem}")
+        return known
+
+
+def _loops(report: Report) -> list[KnownLoop]:
+    found = []
+    for number in range(len(test_control.CASES)):
+        for constant in (False, True):
+            empty = KnownLoop(number, constant, frozenset())
+            report(str(empty))
+            with traced() as lines:
+                problem = empty.wrong()
+            assert not problem, problem
+            found.append(KnownLoop(number, constant, frozenset(lines)))
+    return found
+
+
+def _write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.write_bytes(pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL))
+    temporary.replace(path)
+
+
+def size(known: Known | KnownLoop) -> int:
+    """How large a case is."""
+    return 0 if isinstance(known, KnownLoop) else sum(int(np.prod(t.shape)) for t in known.case.inputs.values())

@@ -1,0 +1,462 @@
+"""Faults in the lowerings: where they can be planted, which ones are chosen, and planting them.
+
+A fault is one change of one place: of the syntax tree of a function (:mod:`suites.meta.fault_kinds`), of an entry of a
+table, of a constant of a module, or of what a function that was made by another one was made for. The changed code
+replaces the functions' own in memory. Guards against what is not supported, and messages, are not touched: the cases
+that judge are supported ones.
+"""
+
+from __future__ import annotations
+
+import __future__
+import ast
+import contextlib
+import copy
+import dis
+import functools
+import inspect
+import itertools
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from harness.operators import registry
+from harness.operators.schema import Schema, schemas
+
+from .fault_kinds import ONNX_SWAPS, changes, other_number, untouched
+
+HOME = Path(__file__).parents[2]
+_INFRASTRUCTURE = ("context", "registry", "schema")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One change of one place.
+
+    Attributes:
+        module, function, first_line: where; for a table or a constant of a module, ``function`` is its name.
+        place: its number among the places of the function; or the key of the table, or the name of the variable.
+        kind: what kind of fault it is.
+        line, last_line: the statement that is changed.
+        change: the old text and the new one.
+        operator: the operator whose function alone is changed, where several share one code; "" is all of them.
+    """
+
+    module: str
+    function: str
+    first_line: int
+    place: int | str
+    kind: str
+    line: int
+    last_line: int
+    change: str
+    operator: str = ""
+
+    @property
+    def file(self) -> str:
+        return f"{self.module.replace('.', '/')}.py"
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}:{self.line} {self.function}"
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other fault of the same code."""
+        return "|".join(map(str, (self.where, self.place, self.kind, self.change, self.operator)))
+
+
+# --- functions -------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def functions_of(operator: str) -> tuple[FunctionType, ...]:
+    """The lowering of an operator and the helpers that it reaches, in a fixed order."""
+    found: dict[int, FunctionType] = {}
+    pending: list[Any] = [registry.definitions()[operator].lower]
+    while pending:
+        item = pending.pop()
+        if inspect.isclass(item):
+            pending += [member for member in vars(item).values() if isinstance(member, FunctionType)]
+            continue
+        item = inspect.unwrap(item) if callable(item) else item
+        if not isinstance(item, FunctionType) or id(item) in found:
+            continue
+        found[id(item)] = item
+        reached = [item.__globals__.get(name) for name in sorted(_names(item.__code__))]
+        reached += [cell.cell_contents for cell in item.__closure__ or ()]
+        pending += [other for value in reached for other in _functions_in(value)]
+    return tuple(found.values())
+
+
+@functools.cache
+def _names(code: CodeType) -> frozenset[str]:
+    """The globals that a function reads."""
+    steps = (step for part in _codes(code) for step in dis.get_instructions(part))
+    return frozenset(step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _functions_in(value: Any) -> list[Any]:
+    """The functions and classes of the families' files in a value, which may be a table of them."""
+    if isinstance(value, dict):
+        return [function for item in value.values() for function in _functions_in(item)]
+    if isinstance(value, (tuple, list)):
+        return [function for item in value for function in _functions_in(item)]
+    module = getattr(value, "__module__", "") or ""
+    ours = module.startswith("harness.operators.") and module.rpartition(".")[2] not in _INFRASTRUCTURE
+    return [value] if ours and (inspect.isclass(value) or isinstance(value, FunctionType)) else []
+
+
+# --- places ----------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _tree(module: ModuleType) -> ast.Module:
+    return ast.parse(inspect.getsource(module))
+
+
+@functools.cache
+def _inside(module: ModuleType, line: int) -> ast.Module:
+    """The statement of the module that a line is in, as a module of its own: walking and compiling it is quick."""
+    for step in _tree(module).body:
+        if _first_line(step) <= line <= (step.end_lineno or line):
+            return ast.Module([step], [])
+    raise LookupError(f"{module.__name__} has no line {line}")
+
+
+Definition = ast.FunctionDef | ast.Lambda
+
+
+def _definition(tree: ast.AST, name: str, first_line: int) -> Definition | None:
+    """The definition of a function; None if two lambdas begin on one line."""
+    found = [node for node in _definitions(tree) if getattr(node, "name", "<lambda>") == name]
+    found = [node for node in found if _first_line(node) == first_line]
+    return found[0] if len(found) == 1 else None
+
+
+def _definitions(tree: ast.AST) -> list[Definition]:
+    return [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.Lambda))]
+
+
+class _Planter(ast.NodeTransformer):
+    """Counts the places in one function in order, and plants one fault."""
+
+    def __init__(self, operators: list[Schema], names: Mapping[str, Any], wanted: int = -1) -> None:
+        self.operators, self.names, self.wanted = operators, names, wanted
+        self.count = 0
+        self.places: list[tuple[int, str, int, int, str]] = []
+        self.lines = (0, 0)
+
+    def visit(self, node: ast.AST) -> Any:
+        if untouched(node):
+            return node
+        if isinstance(node, ast.stmt):
+            self.lines = _header(node)
+        for kind, changed in changes(node, self.operators, self.names):
+            place, self.count = self.count, self.count + 1
+            self.places.append((place, kind, *self.lines, _difference(node, changed)))
+            if place == self.wanted:
+                return ast.copy_location(changed, node)
+        return self.generic_visit(node)
+
+    def visit_body(self, function: Definition) -> None:
+        """Everything but the docstring, the decorators and the annotations."""
+        if isinstance(function, ast.Lambda):
+            self.lines = (function.lineno, function.end_lineno or function.lineno)
+            function.body = self.visit(function.body)
+            return
+        start = 1 if ast.get_docstring(function) is not None else 0
+        function.body[start:] = [self.visit(step) for step in function.body[start:]]
+
+
+def _header(node: ast.stmt) -> tuple[int, int]:
+    """The lines of a statement, without those of the statements inside."""
+    inside = [step.lineno for name in ("body", "handlers") for step in getattr(node, name, [])]
+    last = min(inside) - 1 if inside else node.end_lineno or node.lineno
+    return node.lineno, max(last, node.lineno)
+
+
+def _difference(node: ast.AST, changed: ast.AST) -> str:
+    old, new = (ast.unparse(_without_body(side)) for side in (node, changed))
+    return f"{old} -> {new}".replace("__import__('suites.meta.fault_kinds', fromlist=['x']).", "")
+
+
+def _without_body(node: ast.AST) -> ast.AST:
+    return node.test if isinstance(node, (ast.If, ast.IfExp)) else node
+
+
+def _in_code(function: FunctionType, operators: Sequence[str]) -> list[Fault]:
+    """The faults of a function's own code."""
+    module, code = sys.modules[function.__module__], function.__code__
+    node = _definition(_inside(module, code.co_firstlineno), code.co_name, code.co_firstlineno)
+    if node is None:
+        return []
+    planter = _Planter([schemas()[name] for name in operators], vars(module))
+    planter.visit_body(copy.deepcopy(node))
+    return [
+        Fault(module.__name__, function.__qualname__, code.co_firstlineno, place, kind, line, last, change)
+        for place, kind, line, last, change in planter.places
+    ]
+
+
+def _in_closure(function: FunctionType, operator: str) -> list[Fault]:
+    """The faults of what a function was made for by the function around it: an ONNX operator, a flag, a number."""
+    found = []
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or ()):
+        other = _other_constant(cell.cell_contents)
+        if other is not None:
+            change = f"{name}={cell.cell_contents!r} -> {name}={other!r}"
+            line = code.co_firstlineno
+            found.append(
+                Fault(
+                    function.__module__,
+                    function.__qualname__,
+                    line,
+                    name,
+                    "wrong table entry",
+                    line,
+                    _last_line(code),
+                    change,
+                    operator,
+                )
+            )
+    return found
+
+
+def _last_line(code: CodeType) -> int:
+    return max(line for part in _codes(code) for *_, line in part.co_lines() if line)
+
+
+def _other_constant(value: Any) -> Any:
+    """Another value for a constant of a table; None if there is none that means something."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return value + 1 if isinstance(value, int) else other_number(value)
+    if isinstance(value, np.dtype):
+        return np.dtype("int32" if value == np.float32 else "float32")
+    return ONNX_SWAPS.get(value) if isinstance(value, str) else None
+
+
+def _in_globals(function: FunctionType) -> list[Fault]:
+    """The faults of the tables and numbers that a function reads from its module."""
+    found = []
+    code = function.__code__
+    for name in sorted(_names(code)):
+        value = function.__globals__.get(name)
+        if isinstance(value, dict) and name in vars(sys.modules[function.__module__]):
+            for key, entry in value.items():
+                if (other := _neighbour(value, key)) is not None:
+                    change = f"{name}[{key!r}]={_short(entry)} -> {_short(other)}"
+                    found.append(_of_module(function, name, key, "wrong table entry", change))
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            change = f"{name}={value!r} -> {_other_constant(value)!r}"
+            found.append(_of_module(function, name, "", "wrong constant", change))
+    return found
+
+
+def _short(value: Any) -> str:
+    return getattr(value, "__qualname__", None) or repr(value)
+
+
+def _of_module(function: FunctionType, name: str, key: str, kind: str, change: str) -> Fault:
+    code = function.__code__
+    return Fault(function.__module__, name, 0, key, kind, code.co_firstlineno, _last_line(code), change)
+
+
+def _neighbour(table: Mapping[Any, Any], key: Any) -> Any:
+    """The next other value of the same type in a table."""
+    keys = list(table)
+    place = keys.index(key)
+    for other in keys[place + 1 :] + keys[:place]:
+        value = table[other]
+        if type(value) is type(table[key]) and value != table[key]:
+            return value
+    return None
+
+
+def all_faults(operators: Sequence[str] | None = None) -> dict[Fault, tuple[str, ...]]:
+    """All faults in a fixed order, and the operators whose lowerings each changes."""
+    users: dict[CodeType, list[str]] = {}
+    functions: dict[CodeType, list[tuple[FunctionType, str]]] = {}
+    for operator in sorted(registry.definitions()):
+        for function in functions_of(operator):
+            users.setdefault(function.__code__, []).append(operator)
+            functions.setdefault(function.__code__, []).append((function, operator))
+    found: dict[Fault, tuple[str, ...]] = {}
+    for code, served in users.items():
+        if operators is not None and not set(served) & set(operators):
+            continue
+        names = tuple(dict.fromkeys(served))
+        first = functions[code][0][0]
+        for fault in _in_code(first, names):
+            found[fault] = names
+        for fault in _in_globals(first):
+            found[fault] = tuple(dict.fromkeys([*found.get(fault, ()), *names]))
+        for function, serving in _by_function(functions[code]).items():
+            for fault in _in_closure(function, serving[0]):
+                found[fault] = tuple(serving)
+    return {fault: names for fault, names in found.items() if operators is None or set(names) & set(operators)}
+
+
+def _by_function(pairs: Sequence[tuple[FunctionType, str]]) -> dict[FunctionType, list[str]]:
+    found: dict[FunctionType, list[str]] = {}
+    for function, operator in pairs:
+        found.setdefault(function, []).append(operator)
+    return found
+
+
+# --- choosing --------------------------------------------------------------------------------------------------------
+
+
+def choose(
+    faults: Mapping[Fault, Sequence[str]], count: int, seed: int, operators: Sequence[str] | None = None
+) -> list[tuple[str, Fault]]:
+    """A sample, the same for a seed: operators and families have their turns alternately, and each time the kinds and
+    functions seen least so far are preferred.
+
+    Args:
+        faults: all of them, with the operators that each concerns.
+        count, seed: how many, and which ones.
+        operators: who has turns; by default all.
+
+    Returns:
+        Pairs of an operator that the fault concerns, and the fault.
+    """
+    rng = random.Random(seed)
+    by_operator: dict[str, list[Fault]] = {}
+    by_family: dict[str, list[Fault]] = {}
+    for fault, served in faults.items():
+        by_family.setdefault(fault.module, []).append(fault)
+        for operator in served:
+            if operators is None or operator in operators:
+                by_operator.setdefault(operator, []).append(fault)
+    groups = [_shuffled(by_operator, rng), _shuffled(by_family, rng)]
+    kinds: Counter[str] = Counter()
+    places: Counter[tuple[str, str]] = Counter()
+    chosen: dict[Fault, str] = {}
+    for turn in itertools.count():
+        if len(chosen) == min(count, len(faults)):
+            break
+        group = groups[turn % 2]
+        name = group.names[turn // 2 % len(group.names)]
+        group.members[name] = [fault for fault in group.members[name] if fault not in chosen]
+        if group.members[name]:
+            best = min(group.members[name], key=lambda f: kinds[f.kind] + 4 * places[f.module, f.function])
+            chosen[best] = name if turn % 2 == 0 else rng.choice(faults[best])
+            kinds[best.kind] += 1
+            places[best.module, best.function] += 1
+    return [(operator, fault) for fault, operator in chosen.items()]
+
+
+@dataclass(frozen=True)
+class _Group:
+    names: list[str]
+    members: dict[str, list[Fault]]
+
+
+def _shuffled(members: dict[str, list[Fault]], rng: random.Random) -> _Group:
+    names = sorted(members)
+    rng.shuffle(names)
+    for name in names:
+        rng.shuffle(members[name])
+    return _Group(names, members)
+
+
+# --- planting --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def planted(fault: Fault, operators: Sequence[str]) -> Iterator[None]:
+    """Within it, the lowerings of ``operators`` have the fault."""
+    undo: list[Callable[[], None]] = []
+    try:
+        _plant(fault, operators, undo)
+        yield
+    finally:
+        for step in undo:
+            step()
+
+
+def _plant(fault: Fault, operators: Sequence[str], undo: list[Callable[[], None]]) -> None:
+    module = sys.modules[fault.module]
+    if not fault.first_line:
+        _plant_global(fault, vars(module), undo)
+        return
+    for function in _targets(fault, operators):
+        if isinstance(fault.place, str):
+            cell = (function.__closure__ or ())[function.__code__.co_freevars.index(fault.place)]
+            undo.append(functools.partial(setattr, cell, "cell_contents", cell.cell_contents))
+            cell.cell_contents = _other_constant(cell.cell_contents)
+        else:
+            undo.append(functools.partial(setattr, function, "__code__", function.__code__))
+            function.__code__ = code_with(fault, operators)
+    if not undo:
+        raise LookupError(f"nothing of {fault.where} is there to be changed")
+
+
+def _plant_global(fault: Fault, names: dict[str, Any], undo: list[Callable[[], None]]) -> None:
+    value = names[fault.function]
+    if isinstance(value, dict):
+        undo.append(functools.partial(value.__setitem__, fault.place, value[fault.place]))
+        value[fault.place] = _neighbour(value, fault.place)
+    else:
+        undo.append(functools.partial(names.__setitem__, fault.function, value))
+        names[fault.function] = _other_constant(value)
+
+
+def _targets(fault: Fault, operators: Sequence[str]) -> list[FunctionType]:
+    """The functions that a fault changes: all that share the code, or one operator's."""
+    found: dict[int, FunctionType] = {}
+    for operator in [fault.operator] if fault.operator else operators:
+        for function in functions_of(operator):
+            same = function.__module__ == fault.module and function.__qualname__ == fault.function
+            if same and function.__code__.co_firstlineno == fault.first_line:
+                found[id(function)] = function
+    return list(found.values())
+
+
+@functools.lru_cache(maxsize=8)
+def _code_with(fault: Fault, operators: tuple[str, ...]) -> CodeType:
+    module = sys.modules[fault.module]
+    tree = copy.deepcopy(_inside(module, fault.first_line))
+    name = fault.function.rpartition(".")[2]
+    node = _definition(tree, name, fault.first_line)
+    assert node is not None, fault
+    own = next(f for operator in operators for f in functions_of(operator) if _is_of(f, fault))
+    _Planter([schemas()[o] for o in operators], vars(module), int(fault.place)).visit_body(node)
+    if isinstance(node, ast.FunctionDef):  # the same free variables, whether the changed code uses them or not
+        kept = ast.Tuple([ast.Name(variable, ast.Load()) for variable in own.__code__.co_freevars], ast.Load())
+        node.body.append(ast.If(ast.Constant(False), [ast.Expr(kept)], []))
+    flags = __future__.annotations.compiler_flag
+    whole = compile(ast.fix_missing_locations(tree), module.__file__ or "", "exec", flags, dont_inherit=True)
+    return next(c for c in _codes(whole) if c.co_name == name and c.co_firstlineno == fault.first_line)
+
+
+def _first_line(node: ast.stmt | ast.Lambda) -> int:
+    return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
+
+
+def _is_of(function: FunctionType, fault: Fault) -> bool:
+    same = function.__module__ == fault.module and function.__qualname__ == fault.function
+    return same and function.__code__.co_firstlineno == fault.first_line
+
+
+def code_with(fault: Fault, operators: Sequence[str]) -> CodeType:
+    """A function's code with the fault in it."""
+    return _code_with(fault, tuple(operators))
