@@ -116,6 +116,30 @@ def response(
     return [_pool(bound) for bound in moved]
 
 
+def step_error(native: Array, exact: Array, precision: str) -> Array:
+    """What rounding between the steps of an algorithm costs, in ``precision``: a response that inputs do not show.
+
+    MXNet's own answer in float32 has such an error, ``|native - exact|``; in another precision it is as many units. One
+    element's is a single draw and may be 0, so the root mean square of all stands in for it. It counts up to sqrt(u) of
+    the largest element: what loses half of the digits is no measure.
+
+    Args:
+        native: MXNet's answer, computed in float32.
+        exact: its answer in float64.
+        precision: what is to be judged.
+
+    Returns:
+        A float64 array of the answers' shape.
+    """
+    unit = UNIT_ROUNDOFF[precision]
+    with np.errstate(all="ignore"):
+        error = np.abs(native.astype(np.float64) - exact) * (unit / UNIT_ROUNDOFF["fp32"])
+    finite = np.abs(exact[np.isfinite(exact)])
+    limit = math.sqrt(unit) * float(finite.max(initial=0.0))
+    error = np.minimum(np.nan_to_num(error, nan=0, posinf=0), limit)
+    return np.maximum(error, np.sqrt(np.mean(np.square(error)))) if error.size else error
+
+
 def _pool(bound: Array) -> Array:
     if bound.size == 0:
         return bound

@@ -145,7 +145,7 @@ def arange_like(cx: Context, a: Attributes, data: Value) -> Value:
         return cx.const(np.repeat(line, a.repeat)[:count].reshape(shape))  # type: ignore[arg-type]
     if a.axis is None:
         flat = cx.reshape(data, (count,))
-        return cx.reshape(_open_range(cx, a, flat, 0), shape)
+        return cx.reshape(_open_range(cx, a, flat, 0), shape, data)
     return _open_range(cx, a, data, axis_of(a.axis, data.rank))
 
 

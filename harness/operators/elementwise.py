@@ -415,7 +415,7 @@ def smooth_l1(cx: Context, a: Attributes, data: Value) -> Value:
     """With s = scalar: (s x)^2 / 2 where |x| < 1 / s^2, else |x| - 0.5 / s^2."""
     if not is_float(data):
         raise Unsupported(f"data of {data.dtype}; cast them to float32")
-    squared = float(np.square(np.array(1.0 if a.scalar is None else a.scalar, data.dtype)))
+    squared = float(np.square(np.array(a.scalar, data.dtype)))
     if squared == 0:
         raise Unsupported("scalar=0 divides by 0")
     size = typed(cx, "Abs", data)

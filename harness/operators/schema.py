@@ -41,7 +41,7 @@ class Schema:
     variadic: str | None
 
 
-# MXNet's registry lists the attributes of another operator for these; its parser reads and accepts these alone.
+# MXNet's registry lists other attributes for these, or without defaults; this is what its parser reads and accepts.
 _READ_ATTRIBUTES = {
     "_npi_concatenate": {"num_args": "int, required", "axis": "int or None, optional, default='0'"},
     "_linspace": {
@@ -53,6 +53,9 @@ _READ_ATTRIBUTES = {
         "dtype": "{'bfloat16', 'float16', 'float32', 'float64', 'int32', 'int64', 'int8', 'uint8'},"
         "optional, default='float32'",
     },
+    "_npi_boolean_mask_assign_scalar": {"value": "double, required", "start_axis": "int, optional, default=0"},
+    "_npi_boolean_mask_assign_tensor": {"start_axis": "int, optional, default=0"},
+    "smooth_l1": {"scalar": "double, optional, default=1"},
 }
 
 

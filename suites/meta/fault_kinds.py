@@ -325,8 +325,9 @@ def _other(kind: AttributeType) -> Any:
     if isinstance(default, float):
         return 0.0 if default else 1.0
     if isinstance(default, tuple):
-        return tuple(item + 1 if isinstance(item, int) else item for item in default) or (2,)
-    return {"int": 1, "float": 1.5, "double": 1.5, "boolean": True}.get(kind.kind, (1,) if "uple" in kind.kind else default)
+        return tuple(item + 1 for item in default) or (2,)
+    others = {"int": 1, "long": 1, "float": 1.5, "double": 1.5, "boolean": True}
+    return others.get(kind.kind, (1,) if "tuple" in kind.kind or "Shape" in kind.kind else default)
 
 
 # --- tools -----------------------------------------------------------------------------------------------------------

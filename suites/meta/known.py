@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib
 import os
 import pickle
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -29,9 +31,11 @@ from suites.ops.reference import Answers, answers
 from suites.ops.reproduce import to_json
 
 from .isolation import Outcome, Report, each
+from .planting import functions_of
 
 HOME = Path(__file__).parents[2]
 LOWERINGS = HOME / "harness" / "operators"
+CASES = HOME / "suites" / "ops"
 _INFRASTRUCTURE = {"context.py", "registry.py", "schema.py", "__init__.py"}
 SECONDS = 60  # for one case in MXNet
 
@@ -138,10 +142,54 @@ def _digest(*parts: object) -> str:
 
 
 @functools.cache
-def _sources(*places: str) -> str:
-    files = [path for place in places for path in (HOME.glob(place) if ".py" in place else sorted((HOME / place).rglob("*.py")))]
-    versions = [f"{name} {metadata.version(name)}" for name in ("hypothesis", "mxnet", "numpy")]
-    return _digest(*versions, *(path.read_text("utf-8") for path in files))
+def _text(path: Path) -> str:
+    return path.read_text("utf-8")
+
+
+@functools.cache
+def _common() -> str:
+    """A digest of what every case depends on: all but the families' files, here and in the suite."""
+    families = {*LOWERINGS.glob("*.py"), *(CASES / f"{name}.py" for name in set(_family_files().values()))}
+    families -= {LOWERINGS / name for name in _INFRASTRUCTURE}
+    paths = [path for folder in (HOME / "harness", CASES) for path in sorted(folder.rglob("*.py"))]
+    versions = [f"{name} {metadata.version(name)}" for name in ("hypothesis", "mxnet", "numpy", "onnxruntime")]
+    return _digest(*versions, *(_text(path) for path in paths if path not in families))
+
+
+@functools.cache
+def _family_files() -> dict[str, str]:
+    """Operator -> the module of the suite that its specs are in."""
+    found: dict[str, str] = {}
+    for path in sorted(CASES.glob("*.py")):
+        if not path.name.startswith(("test_", "__")):
+            for spec in getattr(importlib.import_module(f"suites.ops.{path.stem}"), "SPECS", []):
+                found |= dict.fromkeys([spec.operator, *spec.also], path.stem)
+    return found
+
+
+def _imported(module: str) -> set[str]:
+    """A module of the suite, and those that it imports."""
+    found: set[str] = set()
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found.add(name)
+            pending += re.findall(r"^from \.(\w+) import", _text(CASES / f"{name}.py"), re.MULTILINE)
+    return found
+
+
+def _state(operator: str) -> str:
+    """A digest of the code that an operator's cases depend on."""
+    lowerings = {sys.modules[function.__module__].__file__ for function in functions_of(operator)}
+    suite = [CASES / f"{name}.py" for name in _imported(_family_files().get(operator, "test_control"))]
+    return _digest(_common(), *(_text(path) for path in sorted([*map(Path, lowerings), *suite])))
+
+
+@functools.cache
+def _reference() -> str:
+    """A digest of how MXNet's answers come about."""
+    return _digest(*(_text(path) for path in (*sorted((HOME / "harness/numerics").glob("*.py")), CASES / "reference.py")))
 
 
 class Store:
@@ -152,7 +200,7 @@ class Store:
 
     def path(self, operator: str) -> Path:
         """Where an operator's cases are, for the code as it is."""
-        return self.folder / _sources("harness", "suites/ops") / f"{operator}.pickle"
+        return self.folder / "cases" / f"{operator}-{_state(operator)}.pickle"
 
     def load(self, operator: str) -> list[Known | KnownLoop]:
         """An operator's cases, cheap ones first."""
@@ -200,7 +248,7 @@ class Store:
         return problems
 
     def _known(self, case: Case, dynamic: bool) -> Known:
-        path = self.folder / "answers" / f"{_digest(to_json(case), _sources('harness/numerics', 'suites/ops/reference.py'))}.pickle"
+        path = self.folder / "answers" / f"{_digest(to_json(case), _reference())}.pickle"
         if not path.exists():
             _write(path, answers(case, case.arrays(), "fp32"))
         with path.open("rb") as file:

@@ -205,7 +205,7 @@ def main() -> int:
     chosen = choose(faults, given.count or len(faults), given.seed, given.operators)
     served = sorted({name for _, fault in chosen for name in faults[fault]} & {*specs_of(), *LOOPS})
     for operator, outcome in store.make(served, given.workers):
-        print(f"without a fault: {operator}: {outcome.death.splitlines()[-1]}: {outcome.step}", flush=True)
+        print(f"without a fault: {operator}: {outcome.step}: {' '.join(outcome.death.split())[-600:]}", flush=True)
     rows = _stored(given.json)
     left = [(operator, fault, faults[fault]) for operator, fault in chosen if fault.key not in rows]
     for number, row in enumerate(Judge(store, served).run(left, given.workers), 1):

@@ -168,6 +168,7 @@ class Spec:
         reference: "module:function" of what answers where MXNet's CPU has no kernel at all: it takes the case and its
             arrays, and runs MXNet's own operators around the gap.
         examples: how many fully drawn cases the quick suite runs.
+        varying: how many of them with sizes that vary.
         also: other operators that are drawn in the same way.
     """
 
@@ -181,6 +182,7 @@ class Spec:
     reference_dtype: str = "float64"
     reference: str = ""
     examples: int = 5
+    varying: int = 2
     also: tuple[str, ...] = ()
 
     def named(self) -> list[Spec]:

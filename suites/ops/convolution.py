@@ -42,7 +42,8 @@ def deconvolution(d: Draw, a: Attributes) -> Inputs:
     spatial = tuple(3 + d.integer(0, 2) for _ in range(dims))
     if a.pop("targeted", False):
         full = [(n - 1) * s + e * (k - 1) + 1 for n, s, k, e in zip(spatial, stride, a["kernel"], stretch)]
-        a["target_shape"] = tuple(size - d.integer(0, 2) for size in full)
+        # What MXNet pads to reach the size, it pads evenly, and what is odd it adds: less than a stride.
+        a["target_shape"] = tuple(size - (d.integer(0, 2) if s > 1 else d.pick((0, 2))) for size, s in zip(full, stride))
     inputs = {
         "data": Tensor((d.integer(1, 2), channels, *spatial), dynamic=() if "target_shape" in a else (0, 2)),
         "weight": Tensor((channels, filters // group, *a["kernel"]), const=d.boolean()),
@@ -122,8 +123,9 @@ def pooling(d: Draw, a: Attributes) -> Inputs:
 
 def pooling_v1(d: Draw, a: Attributes) -> Inputs:
     a["kernel"] = d.sizes(2, 1, 3)
+    full = a.get("pooling_convention") == "full"  # with larger strides a window may hold nothing
     if d.boolean():
-        a["stride"] = d.sizes(2, 1, 3)
+        a["stride"] = tuple(d.integer(1, k if full else 3) for k in a["kernel"])
     if d.boolean():
         a["pad"] = tuple(d.integer(0, k - 1) for k in a["kernel"])
     shape = (d.integer(1, 2), d.integer(1, 3), *(k + d.integer(0, 3) for k in a["kernel"]))
@@ -199,12 +201,31 @@ SPECS = [
 ]  # fmt: skip
 
 
+def _may_miss(case: Case) -> bool:
+    attributes = case.attributes
+    kernel, stride = (ast.literal_eval(attributes.get(name, "()")) for name in ("kernel", "stride"))
+    full = attributes.get("pooling_convention") == "full" and attributes.get("pool_type", "max") == "max"
+    return full and attributes.get("global_pool") != "True" and any(s > k for s, k in zip(stride, kernel))
+
+
 def _strided_and_dilated(case: Case) -> bool:
     stride, dilate = (ast.literal_eval(case.attributes.get(name, "()")) for name in ("stride", "dilate"))
     return any(s > 1 and e > 1 for s, e in zip(stride, dilate))
 
 
 LIMITATIONS = [
+    Limitation(
+        ("Pooling_v1",),
+        "pooling_convention=full with a stride above the kernel's size: the last window may hold no data, and its maximum "
+        "is -inf in MXNet",
+        "UNSUPPORTED",
+        lambda case: _may_miss(case),
+        Case(
+            "Pooling_v1",
+            {"kernel": "(1, 1)", "stride": "(3, 1)", "pooling_convention": "full"},
+            {"data": Tensor((1, 1, 3, 3))},
+        ),
+    ),
     Limitation(
         ("Deconvolution",),
         "MXNet's CPU kernel is wrong where one axis has both stride and dilation above 1; the compiled model follows "

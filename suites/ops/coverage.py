@@ -22,7 +22,6 @@ from harness.operators.schema import AttributeType, parse, schemas
 from .case import DEFAULT, Case, Spec, all_specs
 
 NOT_COUNTED = ("ctx", "num_args", "name", "__profiler_scope__")
-VARYING = 2  # examples with sizes that vary
 NOT_IN_NUMPY = "bfloat16"  # MXNet 1.9.1 cannot turn its bfloat16 arrays into anything that could be compared
 
 
@@ -188,7 +187,7 @@ def suite_cases(spec: Spec) -> list[tuple[Case, bool]]:
     """What suites/ops/test_operators.py draws from a spec, each with whether its sizes vary."""
     found = [(case, False) for case in drawn(spec.cases(), spec.examples, seed_of(spec))]
     found += [(case, False) for pair in spec.pairs() for case in drawn(spec.cases(pair), 2, seed_of(spec, *pair))]
-    varying = drawn(spec.cases(), VARYING, seed_of(spec, "varying"))
+    varying = drawn(spec.cases(), spec.varying, seed_of(spec, "varying"))
     return found + [(case, True) for case in varying if any(tensor.dynamic for tensor in case.inputs.values())]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from harness.operators.schema import schemas
@@ -29,11 +31,13 @@ def axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(range(len(shape)))
 
 
-def unary(name: str, dtypes=FLOATS, low=-2.0, high=2.0, avoid=(), values=None, np_shape=False) -> Build:
-    """Draws in the domain of the function; sometimes the ``values`` on purpose."""
+def unary(name: str, dtypes=FLOATS, low=-2.0, high=2.0, avoid=(), values=None, whole=None, np_shape=False) -> Build:
+    """Draws in the domain of the function, ``whole`` for integers; sometimes the ``values`` on purpose."""
 
     def build(d: Draw, a: Attributes) -> Inputs:
         dtype = d.pick(dtypes)
+        if whole is not None and dtype in INTEGERS:
+            return {name: Tensor(d.shape((1, 5)), dtype, *whole)}
         shape = d.shape((0, 4), low=0) if np_shape else d.shape((1, 5))
         special = values if values is not None and np.dtype(dtype).kind == "f" and d.boolean() else None
         if special is not None and dtype == "float16":
@@ -46,30 +50,31 @@ def unary(name: str, dtypes=FLOATS, low=-2.0, high=2.0, avoid=(), values=None, n
 
 # name -> the types MXNet takes (those lowered), and where the function is drawn
 MATH = NUMBERS
+CLASSES = (*FLOATS, *FLOATS, *NUMBERS, "bool")
 DOMAINS: dict[str, dict] = {
     "exp": dict(dtypes=MATH, high=4, values=(*EDGES, 88.0, -90.0)),
-    "log": dict(low=0.01, high=5, values=(INF, 0.0, 1.0, NAN, 1e-38)),
+    "log": dict(dtypes=MATH, whole=(1, 9), low=0.01, high=5, values=(INF, 0.0, 1.0, NAN, 1e-38)),
     "log2": dict(low=0.01, high=9, values=(INF, 0.0, 1.0, NAN, 8.0, 1.0000001)),
     "log10": dict(low=0.01, high=9, values=(INF, 0.0, 1.0, NAN, 1000.0)),
-    "log1p": dict(low=-0.9, high=5, values=(INF, -1.0, 0.0, 1e-8, -1e-8, 1e-4, NAN, 3e38)),
-    "expm1": dict(values=(*EDGES, 1e-8, -1e-8, 1e-3, 88.0, -100.0)),
+    "log1p": dict(dtypes=MATH, whole=(0, 9), low=-0.9, high=5, values=(INF, -1.0, 0.0, 1e-8, -1e-8, 1e-4, NAN, 3e38)),
+    "expm1": dict(dtypes=MATH, whole=(-2, 4), values=(*EDGES, 1e-8, -1e-8, 1e-3, 88.0, -100.0)),
     "sqrt": dict(dtypes=MATH, low=0, high=9, values=(INF, 0.0, 1.0, NAN, 1e-38, -1.0)),
-    "rsqrt": dict(low=0.05, high=9, values=(INF, 1.0, NAN, 0.0)),
+    "rsqrt": dict(dtypes=MATH, whole=(1, 9), low=0.05, high=9, values=(INF, 1.0, NAN, 0.0)),
     "cbrt": dict(low=-9, high=9, values=(*EDGES, 1e30, -1e-30, 8.0)),
     "rcbrt": dict(low=0.1, high=9, values=(INF, NAN, 1e30, -27.0)),
-    "reciprocal": dict(avoid=(0,), values=(INF, -INF, NAN, 2.0)),
+    "reciprocal": dict(dtypes=MATH, whole=(1, 9), avoid=(0,), values=(INF, -INF, NAN, 2.0)),
     "sin": dict(dtypes=MATH, low=-7, high=7),
     "cos": dict(dtypes=MATH, low=-7, high=7),
-    "tan": dict(low=-1.4, high=1.4),
-    "arcsin": dict(low=-0.99, high=0.99, values=(1.0, -1.0, 0.0, NAN, 1e-6, 2.0)),
-    "arccos": dict(low=-0.99, high=0.99, values=(1.0, -1.0, 0.0, NAN, 1e-6, 2.0)),
+    "tan": dict(dtypes=MATH, whole=(-9, 9), low=-1.4, high=1.4),
+    "arcsin": dict(dtypes=MATH, whole=(-1, 1), low=-0.99, high=0.99, values=(1.0, -1.0, 0.0, NAN, 1e-6, 2.0)),
+    "arccos": dict(dtypes=MATH, whole=(-1, 1), low=-0.99, high=0.99, values=(1.0, -1.0, 0.0, NAN, 1e-6, 2.0)),
     "arctan": dict(dtypes=MATH, values=EDGES),
-    "sinh": dict(values=(*EDGES, 1e-6)),
+    "sinh": dict(dtypes=MATH, whole=(-4, 4), values=(*EDGES, 1e-6)),
     "cosh": dict(dtypes=MATH, values=EDGES),
     "tanh": dict(values=(*EDGES, 1e-6)),
-    "arcsinh": dict(low=0.1, values=(1.0, 0.0, NAN, INF, 1e-6)),
-    "arccosh": dict(low=1.1, high=9, values=(1.0, NAN, INF, 0.5)),
-    "arctanh": dict(low=-0.9, high=0.9, values=(1.0, -1.0, 0.0, NAN, 1e-6)),
+    "arcsinh": dict(dtypes=MATH, whole=(-9, 9), low=0.1, values=(1.0, 0.0, NAN, INF, 1e-6)),
+    "arccosh": dict(dtypes=MATH, whole=(1, 9), low=1.1, high=9, values=(1.0, NAN, INF, 0.5)),
+    "arctanh": dict(dtypes=MATH, whole=(0, 0), low=-0.9, high=0.9, values=(1.0, -1.0, 0.0, NAN, 1e-6)),
     "degrees": dict(dtypes=MATH, low=-8, high=8, values=EDGES),
     "radians": dict(dtypes=MATH, low=-90, high=90, values=EDGES),
     "erf": dict(values=(*EDGES, 1e-6)),
@@ -91,11 +96,11 @@ DOMAINS: dict[str, dict] = {
     "relu": dict(dtypes=NUMBERS, values=EDGES),
     "logical_not": dict(dtypes=NUMBERS, values=(0.0, -0.0, 1.0, NAN, INF)),
     "bitwise_not": dict(dtypes=(*INTEGERS, "bool"), low=-200, high=200),
-    "isnan": dict(dtypes=(*NUMBERS, "bool"), values=EDGES),
-    "isinf": dict(dtypes=(*NUMBERS, "bool"), values=EDGES),
-    "isfinite": dict(dtypes=(*NUMBERS, "bool"), values=EDGES),
-    "isposinf": dict(dtypes=(*NUMBERS, "bool"), values=EDGES),
-    "isneginf": dict(dtypes=(*NUMBERS, "bool"), values=EDGES),
+    "isnan": dict(dtypes=CLASSES, values=EDGES),
+    "isinf": dict(dtypes=CLASSES, values=EDGES),
+    "isfinite": dict(dtypes=CLASSES, values=EDGES),
+    "isposinf": dict(dtypes=CLASSES, values=EDGES),
+    "isneginf": dict(dtypes=CLASSES, values=EDGES),
     "BlockGrad": dict(dtypes=(*NUMBERS, "bool"), values=EDGES),
     "make_loss": dict(dtypes=(*NUMBERS, "bool"), values=EDGES),
     "_copy": dict(dtypes=(*NUMBERS, "bool"), values=EDGES),
@@ -119,9 +124,19 @@ def unary_specs() -> list[Spec]:
 
 
 def binary(
-    names, dtypes=FLOATS, broadcast=True, left=(-2.0, 2.0), right=(-2.0, 2.0), values=None, avoid=(), np_shape=False
+    names,
+    dtypes=FLOATS,
+    broadcast=True,
+    left=(-2.0, 2.0),
+    right=(-2.0, 2.0),
+    values=None,
+    avoid=(),
+    whole=None,
+    np_shape=False,
 ) -> Build:
-    """Two tensors of one type; ``values`` on purpose at times."""
+    """Two tensors of one type; ``values`` on purpose at times. ``whole``: of signed integers, the left ones and the
+    range of the right ones.
+    """
 
     def build(d: Draw, a: Attributes) -> Inputs:
         dtype = d.pick(dtypes)
@@ -131,6 +146,9 @@ def binary(
             shapes = (d.shape((1, 4)),) * 2
         if dtype == "bool":  # MXNet has no kernel that broadcasts the bits of bool
             shapes = shapes[:1] * 2
+        if whole is not None and np.dtype(dtype).kind == "i":
+            tensors = (Tensor(shapes[0], dtype, values=whole[0]), Tensor(shapes[1], dtype, *whole[1]))
+            return dict(zip(names, tensors))
         special = values if values is not None and np.dtype(dtype).kind == "f" and d.boolean() else None
         tensors = [
             Tensor(
@@ -157,7 +175,9 @@ FACTS: dict[str, dict] = {
     "mod": dict(
         dtypes=("float32", *INTEGERS), left=(-9, 9), right=(-4, 4), values=(0.0, 1.0, -2.0, 7.0, -7.0, NAN, INF, -INF)
     ),
-    "power": dict(dtypes=NUMBERS, left=(1, 4), right=(0, 3), values=(0.0, 1.0, -2.0, 3.0, NAN, INF)),
+    "power": dict(
+        dtypes=NUMBERS, left=(1, 4), right=(0, 3), values=(0.0, 1.0, -2.0, 3.0, NAN, INF), whole=((-3, -2, -1, 1, 2), (-3, 3))
+    ),
     "maximum": dict(dtypes=NUMBERS, left=(-9, 9), right=(-9, 9), values=EDGES),
     "minimum": dict(dtypes=NUMBERS, left=(-9, 9), right=(-9, 9), values=EDGES),
     "hypot": dict(dtypes=NUMBERS, values=(3e20, 4e20, 1e-25, 0.0, INF, -2.0)),
@@ -256,8 +276,8 @@ def clipped(d: Draw, a: Attributes) -> Inputs:
     return {"data": Tensor(shape, dtype, -5, 5, values=special, dynamic=axes(shape))}
 
 
-def casted(d: Draw, a: Attributes) -> Inputs:
-    dtype = d.pick((*NUMBERS, "bool"))
+def casted(d: Draw, a: Attributes, dtypes=(*NUMBERS, "bool")) -> Inputs:
+    dtype = d.pick(dtypes)
     low = 0 if a["dtype"] == "uint8" and np.dtype(dtype).kind == "f" else -100
     shape = d.shape((1, 4))
     return {"data": Tensor(shape, dtype, low, 100, avoid=(0,) if a["dtype"] == "bool" else (), dynamic=axes(shape))}
@@ -330,7 +350,7 @@ SPECS = [
     Spec(
         "_npi_nan_to_num",
         {"copy": [DEFAULT, True, False], "nan": [DEFAULT, 0.0, 3.5], "posinf": [DEFAULT, None, 7.0], "neginf": [DEFAULT, None, -7.0]},
-        unary("data", NUMBERS, values=EDGES),
+        unary("data", (*FLOATS, *NUMBERS), values=EDGES),
         reference_dtype="float32",
         np_shape=True,
     ),
@@ -339,7 +359,7 @@ SPECS = [
     Spec("_contrib_quadratic", {"a": [DEFAULT, 1.5, -2.0], "b": [DEFAULT, 0.5, 3.0], "c": [DEFAULT, 1.0, -1.0]}, unary("data")),
     Spec("clip", {"a_min": [-3.0, -1.5], "a_max": [2.0, 3.5, -1.0]}, clipped, examples=10),
     Spec("Cast", {"dtype": ["bool", "float16", "float32", "float64", "int32", "int64", "int8", "uint8"]}, casted, reference_dtype="float32", examples=15),
-    Spec("amp_cast", {"dtype": ["float16", "float32"]}, casted, reference_dtype="float32"),
+    Spec("amp_cast", {"dtype": ["float16", "float32"]}, partial(casted, dtypes=NUMBERS), reference_dtype="float32"),
     Spec("amp_multicast", {"num_outputs": [1, 3], "cast_narrow": [DEFAULT, False, True]}, multicast, outputs=lambda a: int(a["num_outputs"]), reference_dtype="float32"),
     Spec("add_n", {}, listed("args_", "num_args", NUMBERS, high=4), terms=lambda a, i: len(i)),
     Spec("where", {}, chosen, examples=10),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .case import DEFAULT, Attributes, Case, Draw, Inputs, Spec, Tensor
+from .limitations import Limitation
 
 
 def batch_norm(d: Draw, a: Attributes) -> Inputs:
@@ -157,5 +158,34 @@ SPECS = [
         {"mode": [DEFAULT, "instance", "channel", "spatial"], "eps": [DEFAULT, 1e-5, 0.1]},
         l2,
         terms=size,
+    ),
+]
+
+
+def normalized(case: Case) -> int:
+    """How many numbers are normalized together."""
+    shape = case.inputs["data"].shape
+    if case.operator == "LayerNorm":
+        return shape[int(case.attributes.get("axis", "-1"))]
+    groups = int(case.attributes.get("num_groups", "1")) if case.operator == "GroupNorm" else shape[1]
+    return int(np.prod(shape[1:])) // groups
+
+
+LIMITATIONS = [
+    Limitation(
+        ("LayerNorm", "InstanceNorm", "GroupNorm"),
+        "one number normalized is 0, and of two only the order counts: nothing of the answer depends on how the inputs "
+        "are rounded, but every way to compute it rounds their mean, by up to u |x| / sqrt(variance + eps)",
+        "LOOSE",
+        lambda case: normalized(case) < 3,
+        Case(
+            "InstanceNorm",
+            {"eps": "1e-05"},
+            {
+                "data": Tensor((1, 1, 1), values=np.array([[[1.7]]])),
+                "gamma": Tensor((1,), values=np.array([1.3])),
+                "beta": Tensor((1,), values=np.array([0.1])),
+            },
+        ),
     ),
 ]

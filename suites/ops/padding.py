@@ -28,8 +28,8 @@ def cropped(d: Draw, a: Attributes) -> Inputs:
 
 def cropped_like(d: Draw, a: Attributes) -> Inputs:
     a["num_args"] = 2
-    data = (*d.sizes(2, 1, 3), *d.sizes(2, 5, 7))
-    return {"data": Tensor(data, dynamic=(0,)), "like": Tensor((1, 1, *d.sizes(2, 1, 4)))}
+    data = (*d.sizes(2, 1, 3), *d.sizes(2, 6, 8))
+    return {"data": Tensor(data, dynamic=(0, 2, 3)), "like": Tensor((1, 1, *d.sizes(2, 1, 4)), dynamic=(2, 3))}
 
 
 def windows(d: Draw, a: Attributes) -> Inputs:

@@ -102,7 +102,7 @@ class Answers:
     Attributes:
         native: MXNet's outputs in the case's own types.
         exact: MXNet's outputs in float64, or ``native`` where it cannot.
-        bounds: how far each of ``exact`` moves when the inputs are rounded.
+        bounds: how far each of ``exact`` moves when the inputs, or results of steps, are rounded.
     """
 
     native: Sequence[Array]
@@ -123,5 +123,8 @@ def answers(case: Case, arrays: Mapping[str, Array], precision: str) -> Answers:
         exact = reference(arrays)
     except MXNetRefuses:
         return Answers(native, native, numerics.response(reference.native, arrays, native, moving, seed=case.seed))
-    given = reference.widened(arrays)
-    return Answers(native, exact, numerics.response(reference, given, exact, moving, seed=case.seed))
+    bounds = numerics.response(reference, reference.widened(arrays), exact, moving, seed=case.seed)
+    for i, (own, wide) in enumerate(zip(native, exact)):
+        if own.dtype == np.float32 and wide.dtype == np.float64:
+            bounds[i] = np.maximum(bounds[i], numerics.step_error(own, wide, precision))
+    return Answers(native, exact, bounds)

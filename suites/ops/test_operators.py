@@ -9,7 +9,7 @@ from hypothesis import given, seed, settings
 
 from .case import DEFAULT, Spec, all_specs
 from .check import check
-from .coverage import VARYING, seed_of
+from .coverage import seed_of
 
 SPECS = all_specs()
 PAIRS = [(spec, name, value) for spec in SPECS for name, value in spec.pairs()]
@@ -60,7 +60,7 @@ def test_dynamic(spec: Spec) -> None:
     """The same with sizes that vary, for tensors that say which of theirs may."""
 
     @seed(seed_of(spec, "varying"))
-    @settings(max_examples=VARYING)
+    @settings(max_examples=spec.varying)
     @given(case=spec.cases())
     def run(case):
         if any(tensor.dynamic for tensor in case.inputs.values()):
