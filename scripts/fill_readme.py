@@ -1,7 +1,7 @@
-"""Fill README.md from stored results: what stands between ``<!-- results:NAME -->`` and its end comes from reports/NAME.json.
+"""Fill pages from stored results: what stands between ``<!-- results:NAME -->`` and its end comes from reports/NAME.json.
 
     python scripts/fill_readme.py            write
-    python scripts/fill_readme.py --check    exit 1 if the README is not what the results say
+    python scripts/fill_readme.py --check    exit 1 if a page is not what the results say
 
 A result that is not stored leaves its place empty. How a result becomes a table is in RENDERERS; any other file holds
 {"command": ..., "columns": [...], "rows": [[...], ...]}.
@@ -13,11 +13,13 @@ import argparse
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 HOME = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/error-model.md")
 PLACE = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(<!-- /results:\2 -->)", re.DOTALL)
 
 
@@ -53,7 +55,43 @@ def generic(result: dict[str, Any]) -> str:
     return f"`{result['command']}`\n\n{table(result['columns'], result['rows'])}"
 
 
-RENDERERS = {"demo": demo}
+def faults(result: dict[str, Any]) -> str:
+    """What suites.meta.mutate stored: how many planted faults were caught, by kind; and which were not."""
+    rows = [row for row in result["rows"] if not row["equivalent"]]
+    kinds = Counter(row["kind"] for row in rows)
+    missed = Counter(row["kind"] for row in rows if not row["caught"])
+    table_rows = [[kind, count, count - missed[kind]] for kind, count in sorted(kinds.items())]
+    total = [f"**all {len(rows)}**", len(rows), f"{result['caught']} ({result['caught'] / max(len(rows), 1):.2%})"]
+    operators, functions = len({row["operator"] for row in rows}), len({(r["file"], r["function"]) for r in rows})
+    text = (
+        f"`{result['command']}`: {len(rows)} faults in {functions} functions, tables and constants, chosen for {operators} "
+        f"operators; {result['equivalent']} more were planted and change no answer.\n\n"
+    )
+    text += table(["kind of fault", "planted", "caught"], [*table_rows, total])
+    survivors = [row for row in rows if not row["caught"]]
+    if survivors:
+        text += "\nNot caught:\n\n"
+    for row in survivors:
+        text += f"- `{row['file']}:{row['line']}` ({row['function']}), {row['kind']}: `{row['change']}`. {row['why']}\n"
+    return text
+
+
+def false_alarms(result: dict[str, Any]) -> str:
+    """What suites.meta.false_alarms stored."""
+    dtypes = ", ".join(f"{name} {count}" for name, count in result["dtypes"].items())
+    rows = [
+        ["repetitions", result["repetitions"]],
+        ["operators", result["operators"]],
+        ["cases", f"{result['cases']} (first input: {dtypes})"],
+        ["seeds", f"{result['seeds'][0]} to {result['seeds'][1]}"],
+        ["repetitions with an alarm", result["alarms"]],
+        ["upper 95 % bound of their rate (Clopper-Pearson)", f"{result['upper_bound']:.2%}"],
+        ["largest error over its bound", f"{max(row['headroom'] for row in result['rows']):.2f}"],
+    ]
+    return table([f"`{result['command']}`", ""], rows)
+
+
+RENDERERS = {"demo": demo, "faults": faults, "false_alarms": false_alarms}
 
 
 def filled(text: str, reports: Path) -> str:
@@ -69,15 +107,16 @@ def filled(text: str, reports: Path) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Fill README.md from reports/*.json.")
-    parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
-    readme = HOME / "README.md"
-    before = readme.read_text("utf-8")
-    after = filled(before, HOME / "reports")
-    if parser.parse_args().check:
-        return int(before != after)
-    readme.write_text(after, "utf-8")
-    return 0
+    parser = argparse.ArgumentParser(description="Fill README.md and other pages from reports/*.json.")
+    parser.add_argument("--check", action="store_true", help="only say whether they are up to date")
+    check, stale = parser.parse_args().check, 0
+    for name in PAGES:
+        before = (HOME / name).read_text("utf-8")
+        after = filled(before, HOME / "reports")
+        stale += before != after
+        if not check:
+            (HOME / name).write_text(after, "utf-8")
+    return int(check and stale > 0)
 
 
 if __name__ == "__main__":

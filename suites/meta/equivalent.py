@@ -1,7 +1,8 @@
-"""Planted faults that change no answer, and why: places where two ways of writing give the same.
+"""Planted faults that no case catches, each with an argument: why it changes no answer, or why no case can tell.
 
-Each entry is an argument about all legal cases. ``suites.meta.mutate`` holds it to the cases: a fault that is listed
-here and caught all the same is an error of this list, and so is an entry that no fault fits.
+Most are places where two ways of writing give the same for every legal case. ``suites.meta.mutate`` holds the arguments
+to the cases: a fault that is listed here and caught all the same is an error of this list, and so is an entry that no
+fault fits (suites/meta/test_mutation.py).
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ from .planting import Fault
 
 
 @dataclass(frozen=True)
-class Equivalent:
-    """Faults that change no answer.
+class Explained:
+    """Faults that are not caught.
 
     Attributes:
         where: the file and the function, as "softmax._wider".
         change: a regular expression that the whole change fits.
-        reason: why the answer stays the same.
+        why: the argument.
         kinds: the kinds of fault; () is all.
+        equivalent: whether the answers stay the same; else it is a fault that the suite is blind to.
     """
 
     where: str
     change: str
-    reason: str
+    why: str
     kinds: tuple[str, ...] = ()
+    equivalent: bool = True
 
     def fits(self, fault: Fault) -> bool:
         """Whether a fault is meant."""
@@ -38,9 +41,9 @@ class Equivalent:
         )
 
 
-EQUIVALENT: list[Equivalent] = []
+EXPLAINED: list[Explained] = []
 
 
-def why_equivalent(fault: Fault) -> str | None:
-    """The reason why a fault changes nothing; None if it is not known to."""
-    return next((item.reason for item in EQUIVALENT if item.fits(fault)), None)
+def explanation(fault: Fault) -> Explained | None:
+    """The entry that a fault fits, if there is one."""
+    return next((item for item in EXPLAINED if item.fits(fault)), None)

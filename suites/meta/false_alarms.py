@@ -147,6 +147,7 @@ def _write(path: Path, rows: list[Repetition]) -> None:
     for row in rows:
         dtypes.update(row.dtypes)
     head = {
+        "command": f"python -m suites.meta.false_alarms --count {len(rows)} --seed {rows[0].seed}",
         "repetitions": len(rows),
         "alarms": alarms,
         "upper_bound": upper_bound(alarms, len(rows)),

@@ -7,6 +7,7 @@ few milliseconds. What a task does to its process (a fault planted in a lowering
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 import resource
@@ -19,9 +20,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
+import psutil
+
 Task = TypeVar("Task")
 Report = Callable[[str], None]
 MEMORY = 16 << 30  # of address space; the libraries alone map about three
+PATIENCE = 20  # how many times as long a step may take by the clock, on a busy machine
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -51,13 +55,14 @@ class _Running(Generic[Task]):
     def __init__(self, task: Task, work: Callable[[Task, Report], Any], seconds: float) -> None:
         self.task, self.seconds = task, seconds
         self.start = time.perf_counter()
-        self.deadline = self.start + seconds
         self.step, self.result = "", None
         self.noise = tempfile.TemporaryFile()
         self.pipe, end = _FORK.Pipe(duplex=False)
         self.process = _FORK.Process(target=_child, args=(task, work, end, self.noise.fileno()), daemon=True)
         self.process.start()
         end.close()
+        self.usage = psutil.Process(self.process.pid)
+        self.step_start = (self.start, 0.0)
 
     def read(self) -> bool:
         """Take what has arrived; whether the process has ended."""
@@ -65,12 +70,27 @@ class _Running(Generic[Task]):
             while self.pipe.poll():
                 kind, content = self.pipe.recv()
                 if kind == "step":
-                    self.step, self.deadline = content, time.perf_counter() + self.seconds
+                    self.step, self.step_start = content, (time.perf_counter(), self._processor_time())
                 else:
                     self.result = (kind, content)
         except EOFError:
             return True
         return False
+
+    def is_late(self) -> bool:
+        """Whether the step takes more processor time than it may, or waits for ever."""
+        clock, processor = self.step_start
+        waited = time.perf_counter() - clock
+        return waited > PATIENCE * self.seconds or (
+            waited > self.seconds and self._processor_time() - processor > self.seconds
+        )
+
+    def _processor_time(self) -> float:
+        try:
+            used = self.usage.cpu_times()
+        except psutil.NoSuchProcess:
+            return 0.0
+        return float(used.user + used.system)
 
     def outcome(self, late: bool) -> Outcome:
         """What became of it; ends the process if it is late."""
@@ -101,6 +121,7 @@ def _death(code: int | None) -> str:
 
 def _child(task: Task, work: Callable[[Task, Report], Any], pipe: Connection, noise: int) -> None:
     os.dup2(noise, 2)
+    faulthandler.disable()  # it may write elsewhere
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
@@ -120,7 +141,7 @@ def each(
     Args:
         tasks: what to do.
         work: does it in the child; takes the task, and a function by which it reports its steps.
-        seconds: how long one step may take.
+        seconds: how much processor time one step may take; a step that waits may take 20 times as long by the clock.
         workers: how many processes at a time.
     """
     left = iter(tasks)
@@ -134,11 +155,10 @@ def each(
                     break
             if not running:
                 return
-            next_deadline = min(item.deadline for item in running)
-            wait([item.pipe for item in running], max(next_deadline - time.perf_counter(), 0) + 0.01)
+            wait([item.pipe for item in running], timeout=1)
             for item in list(running):
                 ended = item.read()
-                late = not ended and time.perf_counter() > item.deadline
+                late = not ended and item.is_late()
                 if ended or late:
                     running.remove(item)
                     yield item.task, item.outcome(late)

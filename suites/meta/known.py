@@ -14,14 +14,13 @@ import os
 import pickle
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import platformdirs
 
 from suites.ops import check, test_control
 from suites.ops.case import Case, Spec, all_specs
@@ -196,7 +195,7 @@ class Store:
     """The folder of what is known: MXNet's answers by case, and all cases of an operator by the state of the code."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or Path(tempfile.gettempdir()) / f"mxtrt-known-{os.getuid()}"
+        self.folder = folder or Path(platformdirs.user_cache_dir("mxtrt")) / "known"
 
     def path(self, operator: str) -> Path:
         """Where an operator's cases are, for the code as it is."""
@@ -241,13 +240,14 @@ class Store:
                 continue
             report(text)
             try:
-                found.append(self._known(case, dynamic))
+                found.append(self.known(case, dynamic))
             except Exception as error:  # noqa: BLE001  the suite itself fails here, which is reported
                 problems.append(f"{type(error).__name__}: {error}"[:600])
         _write(self.path(operator), found)
         return problems
 
-    def _known(self, case: Case, dynamic: bool) -> Known:
+    def known(self, case: Case, dynamic: bool) -> Known:
+        """A case with its answers and lines; an error if it fails without a fault."""
         path = self.folder / "answers" / f"{_digest(to_json(case), _reference())}.pickle"
         if not path.exists():
             _write(path, answers(case, case.arrays(), "fp32"))
@@ -281,7 +281,3 @@ def _write(path: Path, content: Any) -> None:
     temporary.write_bytes(pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL))
     temporary.replace(path)
 
-
-def size(known: Known | KnownLoop) -> int:
-    """How large a case is."""
-    return 0 if isinstance(known, KnownLoop) else sum(int(np.prod(t.shape)) for t in known.case.inputs.values())

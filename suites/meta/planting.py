@@ -36,6 +36,9 @@ HOME = Path(__file__).parents[2]
 _INFRASTRUCTURE = ("context", "registry", "schema")
 
 
+Span = tuple[str, int, int]
+
+
 @dataclass(frozen=True)
 class Fault:
     """One change of one place.
@@ -44,7 +47,7 @@ class Fault:
         module, function, first_line: where; for a table or a constant of a module, ``function`` is its name.
         place: its number among the places of the function; or the key of the table, or the name of the variable.
         kind: what kind of fault it is.
-        line, last_line: the statement that is changed.
+        spans: the lines that are changed, or that read what is: (file name, first, last).
         change: the old text and the new one.
         operator: the operator whose function alone is changed, where several share one code; "" is all of them.
     """
@@ -54,14 +57,17 @@ class Fault:
     first_line: int
     place: int | str
     kind: str
-    line: int
-    last_line: int
+    spans: tuple[Span, ...]
     change: str
     operator: str = ""
 
     @property
     def file(self) -> str:
         return f"{self.module.replace('.', '/')}.py"
+
+    @property
+    def line(self) -> int:
+        return self.spans[0][1]
 
     @property
     def where(self) -> str:
@@ -207,10 +213,21 @@ def _in_code(function: FunctionType, operators: Sequence[str]) -> list[Fault]:
         return []
     planter = _Planter([schemas()[name] for name in operators], vars(module))
     planter.visit_body(copy.deepcopy(node))
+    name, file = module.__name__, _file_name(module)
     return [
-        Fault(module.__name__, function.__qualname__, code.co_firstlineno, place, kind, line, last, change)
+        Fault(name, function.__qualname__, code.co_firstlineno, place, kind, ((file, line, last),), change)
         for place, kind, line, last, change in planter.places
     ]
+
+
+def _file_name(module: ModuleType) -> str:
+    return Path(module.__file__ or "").name
+
+
+def _span(function: FunctionType) -> Span:
+    """The lines of a whole function."""
+    lines = [line for part in _codes(function.__code__) for *_, line in part.co_lines() if line]
+    return _file_name(sys.modules[function.__module__]), function.__code__.co_firstlineno, max(lines)
 
 
 def _in_closure(function: FunctionType, operator: str) -> list[Fault]:
@@ -221,25 +238,9 @@ def _in_closure(function: FunctionType, operator: str) -> list[Fault]:
         other = _other_constant(cell.cell_contents)
         if other is not None:
             change = f"{name}={cell.cell_contents!r} -> {name}={other!r}"
-            line = code.co_firstlineno
-            found.append(
-                Fault(
-                    function.__module__,
-                    function.__qualname__,
-                    line,
-                    name,
-                    "wrong table entry",
-                    line,
-                    _last_line(code),
-                    change,
-                    operator,
-                )
-            )
+            where = (function.__module__, function.__qualname__, code.co_firstlineno)
+            found.append(Fault(*where, name, "wrong table entry", (_span(function),), change, operator))
     return found
-
-
-def _last_line(code: CodeType) -> int:
-    return max(line for part in _codes(code) for *_, line in part.co_lines() if line)
 
 
 def _other_constant(value: Any) -> Any:
@@ -253,30 +254,36 @@ def _other_constant(value: Any) -> Any:
     return ONNX_SWAPS.get(value) if isinstance(value, str) else None
 
 
-def _in_globals(function: FunctionType) -> list[Fault]:
-    """The faults of the tables and numbers that a function reads from its module."""
-    found = []
-    code = function.__code__
-    for name in sorted(_names(code)):
-        value = function.__globals__.get(name)
-        if isinstance(value, dict) and name in vars(sys.modules[function.__module__]):
-            for key, entry in value.items():
-                if (other := _neighbour(value, key)) is not None:
-                    change = f"{name}[{key!r}]={_short(entry)} -> {_short(other)}"
-                    found.append(_of_module(function, name, key, "wrong table entry", change))
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            change = f"{name}={value!r} -> {_other_constant(value)!r}"
-            found.append(_of_module(function, name, "", "wrong constant", change))
+def _in_globals(readers: Mapping[FunctionType, Sequence[str]]) -> dict[Fault, tuple[str, ...]]:
+    """The faults of the tables and numbers that functions read from their modules, and the operators they serve."""
+    reading: dict[tuple[int, str], list[FunctionType]] = {}  # a table is one, whoever imports it; a number is a module's
+    for function in readers:
+        for name in sorted(_names(function.__code__)):
+            value = function.__globals__.get(name)
+            if isinstance(value, dict):
+                reading.setdefault((id(value), name), []).append(function)
+            elif isinstance(value, (int, float)) and not isinstance(value, bool):
+                reading.setdefault((id(function.__globals__), name), []).append(function)
+    found: dict[Fault, tuple[str, ...]] = {}
+    for (_, name), functions in reading.items():
+        served = tuple(sorted({operator for function in functions for operator in readers[function]}))
+        spans = tuple(dict.fromkeys(_span(function) for function in functions))
+        for key, kind, change in _in_global(name, functions[0].__globals__[name]):
+            found[Fault(functions[0].__module__, name, 0, key, kind, spans, change)] = served
     return found
+
+
+def _in_global(name: str, value: Any) -> Iterator[tuple[str, str, str]]:
+    if not isinstance(value, dict):
+        yield "", "wrong constant", f"{name}={value!r} -> {_other_constant(value)!r}"
+        return
+    for key, entry in value.items():
+        if (other := _neighbour(value, key)) is not None:
+            yield key, "wrong table entry", f"{name}[{key!r}]={_short(entry)} -> {_short(other)}"
 
 
 def _short(value: Any) -> str:
     return getattr(value, "__qualname__", None) or repr(value)
-
-
-def _of_module(function: FunctionType, name: str, key: str, kind: str, change: str) -> Fault:
-    code = function.__code__
-    return Fault(function.__module__, name, 0, key, kind, code.co_firstlineno, _last_line(code), change)
 
 
 def _neighbour(table: Mapping[Any, Any], key: Any) -> Any:
@@ -292,33 +299,21 @@ def _neighbour(table: Mapping[Any, Any], key: Any) -> Any:
 
 def all_faults(operators: Sequence[str] | None = None) -> dict[Fault, tuple[str, ...]]:
     """All faults in a fixed order, and the operators whose lowerings each changes."""
-    users: dict[CodeType, list[str]] = {}
-    functions: dict[CodeType, list[tuple[FunctionType, str]]] = {}
+    users: dict[FunctionType, list[str]] = {}
     for operator in sorted(registry.definitions()):
         for function in functions_of(operator):
-            users.setdefault(function.__code__, []).append(operator)
-            functions.setdefault(function.__code__, []).append((function, operator))
+            users.setdefault(function, []).append(operator)
+    by_code: dict[CodeType, list[FunctionType]] = {}
+    for function in users:
+        by_code.setdefault(function.__code__, []).append(function)
     found: dict[Fault, tuple[str, ...]] = {}
-    for code, served in users.items():
-        if operators is not None and not set(served) & set(operators):
-            continue
-        names = tuple(dict.fromkeys(served))
-        first = functions[code][0][0]
-        for fault in _in_code(first, names):
-            found[fault] = names
-        for fault in _in_globals(first):
-            found[fault] = tuple(dict.fromkeys([*found.get(fault, ()), *names]))
-        for function, serving in _by_function(functions[code]).items():
-            for fault in _in_closure(function, serving[0]):
-                found[fault] = tuple(serving)
+    for functions in by_code.values():
+        served = tuple(sorted({operator for function in functions for operator in users[function]}))
+        found |= dict.fromkeys(_in_code(functions[0], served), served)
+    for function, serving in users.items():
+        found |= dict.fromkeys(_in_closure(function, serving[0]), tuple(serving))
+    found |= _in_globals(users)
     return {fault: names for fault, names in found.items() if operators is None or set(names) & set(operators)}
-
-
-def _by_function(pairs: Sequence[tuple[FunctionType, str]]) -> dict[FunctionType, list[str]]:
-    found: dict[FunctionType, list[str]] = {}
-    for function, operator in pairs:
-        found.setdefault(function, []).append(operator)
-    return found
 
 
 # --- choosing --------------------------------------------------------------------------------------------------------
@@ -438,7 +433,7 @@ def _code_with(fault: Fault, operators: tuple[str, ...]) -> CodeType:
     name = fault.function.rpartition(".")[2]
     node = _definition(tree, name, fault.first_line)
     assert node is not None, fault
-    own = next(f for operator in operators for f in functions_of(operator) if _is_of(f, fault))
+    own = next(f for operator in operators for f in functions_of(operator) if is_of(f, fault))
     _Planter([schemas()[o] for o in operators], vars(module), int(fault.place)).visit_body(node)
     if isinstance(node, ast.FunctionDef):  # the same free variables, whether the changed code uses them or not
         kept = ast.Tuple([ast.Name(variable, ast.Load()) for variable in own.__code__.co_freevars], ast.Load())
@@ -452,7 +447,7 @@ def _first_line(node: ast.stmt | ast.Lambda) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
 
 
-def _is_of(function: FunctionType, fault: Fault) -> bool:
+def is_of(function: FunctionType, fault: Fault) -> bool:
     same = function.__module__ == fault.module and function.__qualname__ == fault.function
     return same and function.__code__.co_firstlineno == fault.first_line
 
