@@ -2,8 +2,8 @@
 
     python -m suites.meta.false_alarms --count 1000 --json reports/false_alarms.json
 
-A repetition is the generated test of one operator with a seed that no other repetition has, in a process of its own: a
-crash is one failed repetition. Operators have their turns one after another, and within a repetition the types of the
+A repetition is the generated test of one operator with a seed that no other repetition has, in a worker process that is
+replaced if it dies: a crash is one failed repetition. Operators have their turns one after another, and within a repetition the types of the
 inputs. Each failure is an error of the suite, of the error model or of a lowering. The file is written row by row;
 repetitions that are in it already are not done again, and the seeds go on behind them.
 """
@@ -96,7 +96,7 @@ def tasks(count: int, first_seed: int, operators: Sequence[str] | None = None) -
 
 def run(given: Sequence[tuple[Spec, int]], workers: int) -> Iterator[Repetition]:
     """The repetitions, in the order in which they end."""
-    for (spec, seed), outcome in each(given, repeat, SECONDS, workers):
+    for (spec, seed), outcome in each(given, repeat, SECONDS, workers, together=5):
         found = outcome.value
         if found is None:
             death = outcome.death.strip().splitlines()[-1]

@@ -186,6 +186,14 @@ def _state(operator: str) -> str:
 
 
 @functools.cache
+def state() -> str:
+    """A digest of all code that a verdict on a fault depends on."""
+    here = [Path(__file__).with_name(name) for name in ("fault_kinds.py", "planting.py", "known.py")]
+    return _digest(_common(), *(_text(path) for folder in (LOWERINGS, CASES) for path in sorted(folder.glob("*.py"))),
+                   *map(_text, here))  # fmt: skip
+
+
+@functools.cache
 def _reference() -> str:
     """A digest of how MXNet's answers come about."""
     return _digest(*(_text(path) for path in (*sorted((HOME / "harness/numerics").glob("*.py")), CASES / "reference.py")))
@@ -217,7 +225,7 @@ class Store:
         while missing:
             again = []
             tasks = [(operator, tuple(fatal[operator])) for operator in missing]
-            for (operator, _), outcome in each(tasks, self._make, SECONDS, workers):
+            for (operator, _), outcome in each(tasks, self._make, SECONDS, workers, together=4):
                 if outcome.death:
                     yield operator, outcome
                     fatal[operator].append(outcome.step)

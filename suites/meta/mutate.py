@@ -2,8 +2,8 @@
 
     python -m suites.meta.mutate --count 600 --json reports/faults.json
 
-Each fault is planted in a process of its own, forked from one that has all libraries: a fault that ends the process or
-hangs is caught, and hurts nothing else. It is judged by the cases that run through the changed line, those of the
+Faults are planted in worker processes that may die or hang and are replaced: a fault that ends the process or takes for
+ever is caught, by that case. It is judged by the cases that run through the changed line, those of the
 operator for which it was chosen first, until one fails. The file is written row by row; what is in it already, for the
 same code, is not done again.
 
@@ -13,6 +13,7 @@ What survives and changes no answer is told apart by suites/meta/equivalent.py, 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -25,13 +26,16 @@ from typing import Any
 import onnx_ir as ir
 
 from harness.frontend import compat
+from suites.ops import check
+from suites.ops.coverage import drawn
 
 from .equivalent import explanation
 from .isolation import Outcome, Report, each
-from .known import LOOPS, Known, KnownLoop, Line, Store, specs_of
+from .known import LOOPS, Known, KnownLoop, Line, Store, specs_of, state
 from .planting import HOME, Fault, all_faults, choose, planted
 
 SECONDS = 20  # for one case: a fault may loop for ever
+TOGETHER = 20  # faults that one worker judges
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,9 @@ class Judge:
 
     def run(self, chosen: Iterable[tuple[str, Fault, Sequence[str]]], workers: int) -> Iterator[Row]:
         """A row for each fault, in the order in which they end."""
-        for (operator, fault, operators), outcome in each(chosen, self.work, SECONDS, workers):
+        for (operator, fault, operators), outcome in each(
+            chosen, self.work, SECONDS, workers, TOGETHER
+        ):
             yield self._row(operator, fault, operators, outcome)
 
     def _row(self, operator: str, fault: Fault, operators: Sequence[str], outcome: Outcome) -> Row:
@@ -189,9 +195,14 @@ def _emitted(known: Known) -> list[bytes] | str:
 
 
 def prepare() -> None:
-    """Import, in the process that forks, what every child needs."""
+    """Do once, in the process that forks, what every child would: import the libraries, draw, compile.
+
+    MXNet is not run here, whose threads a child would lack; ONNX Runtime is, with a single thread.
+    """
     compat.mxnet()
-    import onnxruntime  # noqa: F401
+    (case,) = drawn(specs_of()["abs"][0].cases(), 1)
+    check.compiled(case, case.arrays(), "onnxruntime", "fp32")
+    gc.freeze()  # a collection in a child would copy all the memory that it shares
 
 
 def main() -> int:
@@ -211,7 +222,7 @@ def main() -> int:
     served = sorted({name for _, fault in chosen for name in faults[fault]} & {*specs_of(), *LOOPS})
     for operator, outcome in store.make(served, given.workers):
         print(f"without a fault: {operator}: {outcome.step}: {' '.join(outcome.death.split())[-600:]}", flush=True)
-    rows = _stored(given.json)
+    rows = _stored(given.json, state())
     left = [(operator, fault, faults[fault]) for operator, fault in chosen if fault.key not in rows]
     for number, row in enumerate(Judge(store, served).run(left, given.workers), 1):
         rows[row.key] = row
@@ -236,16 +247,16 @@ def score(rows: Sequence[Row]) -> tuple[int, int]:
     return sum(row.caught for row in rows), sum(not row.equivalent for row in rows)
 
 
-def _stored(path: Path | None) -> dict[str, Row]:
-    if path is None or not path.exists():
-        return {}
-    return {entry["key"]: Row(**entry) for entry in json.loads(path.read_text("utf-8"))["rows"]}
+def _stored(path: Path | None, wanted: str) -> dict[str, Row]:
+    """The rows of a file by their faults' keys, if it was made with this state of the code."""
+    content = json.loads(path.read_text("utf-8")) if path is not None and path.exists() else {}
+    return {entry["key"]: Row(**entry) for entry in content["rows"]} if content.get("state") == wanted else {}
 
 
 def _write(path: Path, rows: Sequence[Row], command: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     caught, judged = score(rows)
-    head = {"command": command, "planted": judged, "caught": caught, "equivalent": len(rows) - judged}
+    head = {"command": command, "planted": judged, "caught": caught, "equivalent": len(rows) - judged, "state": state()}
     lines = ",\n".join(json.dumps(asdict(row)) for row in rows)
     text = f'{json.dumps(head)[:-1]}, "rows": [\n{lines}\n]}}\n'
     temporary = path.with_suffix(".part")

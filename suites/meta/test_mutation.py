@@ -207,7 +207,7 @@ def _work(task: str, report: Any) -> str:
 
 
 def test_each_task_ends_on_its_own() -> None:
-    found = dict(each(["work", "die", "loop", "wait", "raise", "grow", "go on"], _work, seconds=0.2))
+    found = dict(each(["work", "die", "loop", "wait", "raise", "grow", "go on"], _work, seconds=0.2, together=3))
     assert {name: outcome.value for name, outcome in found.items() if outcome.value} == {"work": "WORK", "go on": "GO ON"}
     assert found["die"].death == "SIGSEGV"
     assert found["loop"].death == found["wait"].death == "time limit"

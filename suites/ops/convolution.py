@@ -185,6 +185,7 @@ SPECS = [
         deconvolution,
         legal=fits_deconvolution,
         terms=products,
+        examples=12,
     ),
     Spec(
         "Pooling",
@@ -195,9 +196,10 @@ SPECS = [
         },
         pooling,
         terms=window,
-        examples=15,
+        examples=30,
+        varying=10,
     ),
-    Spec("Pooling_v1", POOL, pooling_v1, terms=window, reference_dtype="float32"),
+    Spec("Pooling_v1", POOL, pooling_v1, terms=window, reference_dtype="float32", examples=12),
 ]  # fmt: skip
 
 

@@ -132,7 +132,7 @@ def roi_align(d: Draw, a: Attributes) -> Inputs:
     rois = regions(d, batch, max(height, width) / a["spatial_scale"])
     dtype = d.pick(["float32", "float32", "float64"])
     return {
-        "data": Tensor((batch, bins * d.integer(1, 2), height, width), dtype),
+        "data": Tensor((batch, bins * d.integer(1, 2), height, width), dtype, dynamic=(0,)),
         "rois": given(rois, dtype, dynamic=(0,)),
     }
 
@@ -206,6 +206,7 @@ SPECS = [
         legal=separate_columns,
         outputs=2,
         examples=12,
+        varying=6,
     ),
     Spec(
         "_contrib_MultiBoxDetection",

@@ -115,7 +115,7 @@ def unary_specs() -> list[Spec]:
         for full in spellings(name):
             zero_size = full.startswith("_np")
             found.append(
-                Spec(full, {}, unary(inputs_of(full)[0], **domain, np_shape=zero_size), np_shape=zero_size, examples=6)
+                Spec(full, {}, unary(inputs_of(full)[0], **domain, np_shape=zero_size), np_shape=zero_size, examples=8)
             )
     return found
 

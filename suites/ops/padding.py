@@ -17,7 +17,7 @@ def padded(d: Draw, a: Attributes) -> Inputs:
 
 def np_padded(d: Draw, a: Attributes) -> Inputs:
     rank = len(a["pad_width"])
-    dtypes = ("float32", "float64", "int32", "int64")
+    dtypes = ("float32", "float64", "int32", "int64", "bool")
     return {"data": Tensor(d.shape(rank, 4, 5), d.pick(dtypes), low=-100, high=100)}
 
 

@@ -59,9 +59,10 @@ def data_of(operator: str) -> str:
 
 
 def typed_reduction(d: Draw, a: Attributes) -> Inputs:
-    """Floats stay floats; integers and bool become what is asked for."""
+    """Floats stay floats; integers and bool become what is asked for (bool no small integers: MXNet refuses)."""
     wanted = a.get("dtype")
-    dtype = d.pick(FLOATS if wanted in ("float16", "float32", "float64") else (*INTEGERS, "bool"))
+    whole = INTEGERS if wanted in ("int8", "uint8") else (*INTEGERS, "bool")
+    dtype = d.pick(FLOATS if wanted in ("float16", "float32", "float64") else whole)
     if wanted in (None, "None"):
         dtype = d.pick((*FLOATS, *INTEGERS, "bool"))
     shape = d.sizes(rank_for(d, a.get("axis"), 0), 1, 4)
