@@ -24,6 +24,7 @@ from .dims import Dim
 from .errors import HarnessError, ModelError
 from .frontend.params import place_in_file
 from .graph import Entry, Graph, Node, TensorType
+from .open_sizes import OpenSizes
 from .operators import registry
 from .operators.context import IR_VERSION, OPSET, Context, Fragment, Missing, Untyped, Value, type_proto
 from .operators.registry import Unsupported
@@ -81,6 +82,21 @@ def lower(
     Raises:
         ModelError: the graph is not valid: an output that does not exist, an attribute that cannot be read.
     """
+    sizes = OpenSizes([value for value in variables.values() if value.const is None])
+    while True:
+        result = _lower_once(graph, variables, infer, refuse, dims, sizes)
+        if sizes.settled():
+            return result
+
+
+def _lower_once(
+    graph: Graph,
+    variables: Mapping[str, Value],
+    infer: Infer,
+    refuse: Refuse,
+    dims: dict[str, Dim],
+    sizes: OpenSizes,
+) -> LoweredGraph:
     result = LoweredGraph(graph, {}, dims)
     reachable = graph.reachable()
     wanted = outputs_wanted(graph, reachable)
@@ -91,7 +107,11 @@ def lower(
             result.nodes[index] = Lowered(node, None, (value,))
             continue
         inputs = [_output(result, entry, f"node {node.name!r} ({node.operator})") for entry in node.inputs]
-        result.nodes[index] = _lower_node(node, inputs, wanted.get(index, 0), graph.np_shape, infer, refuse, dims)
+        if sizes.searched and not any(isinstance(value, (Missing, Untyped)) for value in inputs):
+            inputs = sizes.compare(node, inputs)
+        result.nodes[index] = _lower_node(
+            node, inputs, wanted.get(index, 0), graph.np_shape, infer, refuse, dims, sizes
+        )
         if _is_removed(result.nodes[index]):
             result.removed.append((node.name, node.operator))
     return result
@@ -124,9 +144,10 @@ def _lower_node(
     infer: Infer,
     refuse: Refuse,
     dims: dict[str, Dim],
+    sizes: OpenSizes,
 ) -> Lowered:
     try:
-        fragment, outputs = lower_operator(node, inputs, np_shape, dims)
+        fragment, outputs = lower_operator(node, inputs, np_shape, dims, sizes)
         if len(outputs) < wanted:
             raise Unsupported(f"its output {wanted - 1} is used, and only {len(outputs)} output(s) can be lowered")
         reason = refuse(fragment)
@@ -147,7 +168,7 @@ def _lower_node(
 
 
 def lower_operator(
-    node: Node, inputs: Sequence[Value], np_shape: bool, dims: dict[str, Dim]
+    node: Node, inputs: Sequence[Value], np_shape: bool, dims: dict[str, Dim], sizes: OpenSizes
 ) -> tuple[Fragment, tuple[Value, ...]]:
     """The ONNX fragment of one node and its output values.
 
@@ -164,9 +185,9 @@ def lower_operator(
     _check_sizes(node, attributes, schema)
 
     def body(graph: Graph, prefix: str, values: Sequence[Value]) -> tuple[list[Fragment], list[Value]]:
-        return _lower_body(replace(graph, np_shape=np_shape), prefix, values, dims)
+        return _lower_body(replace(graph, np_shape=np_shape), prefix, values, dims, sizes)
 
-    context = Context(node.name, dims, np_shape, node.subgraphs, body)
+    context = Context(node.name, dims, np_shape, node.subgraphs, body, sizes)
     try:
         result = definition.lower(context, attributes, *inputs)
     except (Unsupported, HarnessError):
@@ -211,7 +232,7 @@ def _refusal(error: Exception, node: Node, inputs: Sequence[Value]) -> Exception
 
 
 def _lower_body(
-    graph: Graph, prefix: str, values: Sequence[Value], dims: dict[str, Dim]
+    graph: Graph, prefix: str, values: Sequence[Value], dims: dict[str, Dim], sizes: OpenSizes
 ) -> tuple[list[Fragment], list[Value]]:
     """A subgraph for these values of its variables; all its names begin with ``prefix``.
 
@@ -222,7 +243,8 @@ def _lower_body(
     if len(names) != len(values):
         raise Unsupported(f"its body has {len(names)} variables and gets {len(values)} values")
     renamed = replace(graph, nodes=tuple(replace(node, name=f"{prefix}/{node.name}") for node in graph.nodes))
-    lowered = lower(renamed, dict(zip(names, values)), lambda node, inputs: None, lambda fragment: None, dims)
+    known = dict(zip(names, values))
+    lowered = _lower_once(renamed, known, lambda node, inputs: None, lambda fragment: None, dims, sizes)
     for item in lowered.nodes.values():
         if item.reason is not None:
             raise Unsupported(f"in its body, {item.node.name!r} ({item.node.operator}): {item.reason}")

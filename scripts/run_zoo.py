@@ -15,6 +15,9 @@ suppress boxes, and random weights give scores so close that a rounding changes 
 another answer altogether. So they are judged with the outputs of those nodes, and of comparisons and floors, replaced
 by MXNet's: on what goes into the nodes and on the final outputs. That is everything but the sorting itself, which
 suites/ops holds to MXNet.
+
+MXNet's own INT8 networks are judged layer by layer (scripts/int8_zoo.py): one integer that a rounding moves by a step
+grows through fifty layers of random weights to another answer. The noise of the whole network is beside it.
 """
 
 from __future__ import annotations
@@ -37,12 +40,16 @@ import numpy as np
 import numpy.typing as npt
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts import int8_zoo  # noqa: E402
+
 REPORT = ROOT / "reports" / "zoo.json"
 PAGE = ROOT / "docs" / "networks.md"
 COMMAND = "python scripts/run_zoo.py"
 FIELDS = (
-    "family", "network", "status", "nodes", "segments", "fallbacks", "headroom", "headroom_whole", "compile_seconds",
-    "input", "reference", "builder", "reason",
+    "family", "network", "status", "nodes", "segments", "fallbacks", "headroom", "headroom_whole", "moved", "sqnr_db",
+    "compile_seconds", "input", "reference", "builder", "reason",
 )  # fmt: skip
 _COMPARISONS = ("equal", "not_equal", "greater", "greater_equal", "lesser", "lesser_equal")
 JUMPING = {
@@ -51,6 +58,7 @@ JUMPING = {
     *(f"broadcast_{name}" for name in _COMPARISONS), *(f"_{name}_scalar" for name in _COMPARISONS),
 }  # fmt: skip
 DRAWS = (3, 16)  # perturbations behind the bound; the second where an error exceeds the first
+EQUAL = 300.0  # dB, stands for infinity
 SMALLEST_PROPOSALS = 16  # instead of 300 or 1000: the heads behind them run once per proposal
 
 Array = npt.NDArray[Any]
@@ -372,6 +380,8 @@ def comparison(name: str) -> dict[str, Any]:
     model = _compile(symbol, params, {"data": data})
     row = _row(symbol, params, data, len(model.segments), [(b.operator, b.reason) for b in model.fallbacks])
     row["compile_seconds"] = round(time.perf_counter() - start, 2)
+    if family_of(name)[0] == "int8":
+        return {**row, **int8_zoo.comparison(symbol, params, data, model)}
     cut = without_sorting(symbol)
     draws = DRAWS if cut is None else DRAWS[:1]  # what is not judged is not worth more
     row["reference"], row["headroom"], row["difference"] = held_to_mxnet(symbol, {"data": data}, params, model, draws)
@@ -563,9 +573,9 @@ def summary(rows: Mapping[str, Mapping[str, Any]], of: Callable[[str], str]) -> 
 
 def _counts(members: Sequence[Mapping[str, Any]]) -> list[Any]:
     whole = sum(row.get("segments") == 1 and row.get("fallbacks") == 0 for row in members)
-    compared = [row for row in members if "headroom" in row]
+    compared = [row for row in members if "headroom" in row or "moved" in row]
     agreeing = sum(row["status"] == "agrees" for row in compared)
-    worst = max((row["headroom"] for row in compared if row["status"] == "agrees"), default="")
+    worst = max((row["headroom"] for row in compared if row["status"] == "agrees" and "headroom" in row), default="")
     return [len(members), whole, len(compared), agreeing, worst]
 
 
@@ -615,6 +625,8 @@ def page(rows: Mapping[str, Mapping[str, Any]]) -> str:
         "weights, classes or a second input. Weights are random, inputs small. An answer agrees under the error model",
         "([error-model.md](error-model.md)); an error over its bound of 1 is the limit. Detectors are judged with the",
         "outputs of the nodes that sort, suppress or compare replaced by MXNet's; their whole answer is beside it.",
+        "MXNet's own INT8 networks are judged layer by layer, by the share of integers that are a step off; the noise of",
+        "the whole network against MXNet's INT8 answer (SQNR, in dB) is beside it.",
         "A network without an error has been cut, not compared yet.",
         "",
         *_table(COLUMNS, summary(rows, str)),
@@ -630,6 +642,8 @@ def page(rows: Mapping[str, Mapping[str, Any]]) -> str:
         "fallbacks",
         "error / bound",
         "whole",
+        "a step off",
+        "SQNR",
         "input",
         "compiled in s",
     ]
@@ -641,6 +655,8 @@ def page(rows: Mapping[str, Mapping[str, Any]]) -> str:
         "fallbacks",
         "headroom",
         "headroom_whole",
+        "moved",
+        "sqnr_db",
         "input",
         "compile_seconds",
     )
@@ -663,7 +679,7 @@ def page(rows: Mapping[str, Mapping[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, list):
         return " x ".join(map(str, value))
-    return str(value).replace("1e+30", "not finite")
+    return str(value).replace("1e+30", "not finite").replace(str(EQUAL), "equal")
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
@@ -716,7 +732,6 @@ def parsed() -> argparse.Namespace:
 
 def main() -> int:
     options = parsed()
-    sys.path.insert(0, str(ROOT))
     rows = read()
     if options.locate:
         locate(options.locate)

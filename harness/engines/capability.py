@@ -76,16 +76,17 @@ _NOT_ON_RTX = {
 _FLOATS = frozenset({"float16", "bfloat16", "float32"})
 _WIDE = _FLOATS | {"int32", "int64"}
 _ALL = _WIDE | {"bool"}
-_MOVED = _ALL | {"int8", "uint8"}
+_MOVED = _ALL | {"int8", "uint8"}  # 8 bits are float32 inside of TensorRT (tensorrt/integers.py)
 
 # Operators whose inputs may have other types than floating point, int32 and int64, or must not have those.
 _TYPES: dict[str, frozenset[str]] = {
-    **dict.fromkeys(("Cast", "QuantizeLinear", "DequantizeLinear", "Identity"), _MOVED),
     **dict.fromkeys(
-        ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Concat", "Slice", "Split", "Gather", "Expand",
-         "Tile", "Shape", "Size", "Where", "If", "Loop", "GatherElements", "GatherND", "ScatterND",
-         "ScatterElements", "Equal", "ConstantOfShape", "DepthToSpace", "SpaceToDepth", "Pad", "ReverseSequence",
-         "Trilu", "Not", "And", "Or", "Xor", "NonZero"), _ALL),
+        ("Cast", "QuantizeLinear", "DequantizeLinear", "Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze",
+         "Flatten", "Concat", "Slice", "Split", "Gather", "Expand", "Tile", "Shape", "Size", "Where", "GatherElements",
+         "GatherND", "ScatterND", "ScatterElements", "Equal", "DepthToSpace", "SpaceToDepth", "Pad",
+         "ReverseSequence"), _MOVED),
+    "MaxPool": _FLOATS | {"int8", "uint8"},
+    **dict.fromkeys(("If", "Loop", "ConstantOfShape", "Trilu", "Not", "And", "Or", "Xor", "NonZero"), _ALL),
     **dict.fromkeys(
         ("Conv", "ConvTranspose", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "LRN",
          "BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization", "LpNormalization",
@@ -169,8 +170,6 @@ def _refuse_standard(node: onnx.NodeProto, fragment: Fragment) -> str | None:
     """What TensorRT 10.6 refuses and RTX takes: measured on a GPU."""
     value = fragment.values.get(node.input[0]) if node.input and node.input[0] else None
     kind = value.dtype.name if value is not None else ""
-    if kind == "int8" and node.op_type not in ("DequantizeLinear", "QuantizeLinear"):
-        return "TensorRT takes int8 data only from a QuantizeLinear"
     if node.op_type == "IsInf" and kind in ("float16", "bfloat16"):
         return "TensorRT's IsInf takes float32 only"
     return None

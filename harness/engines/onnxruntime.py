@@ -34,6 +34,9 @@ _PREPACK_LIMIT = 256 << 20  # prepacking keeps a second copy of matrix weights; 
 
 _OPEN = 2**31 - 1  # the last version of a kernel that has none
 
+# Two roundings in a row become one; and int8 that is reshaped gets a type of which the next pass knows nothing.
+_WRONG_ON_INTEGERS = ["DoubleQDQPairsRemover", "QDQPropagationTransformer"]
+
 # ONNX Runtime runs float16 nodes for which it has no kernel in float32, with casts that it inserts itself.
 _RUNS_AS = {"tensor(float16)": "tensor(float)"}
 
@@ -95,7 +98,12 @@ class OnnxRuntimeEngine:
             payload, folder = serialise(request.model)
             if folder:
                 options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-            session = self.library.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
+            session = self.library.InferenceSession(
+                payload,
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=_WRONG_ON_INTEGERS if _is_quantized(request.model) else None,
+            )
         except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base
             raise BuildError(f"onnxruntime refuses segment {request.name}: {_first_line(error)}") from None
         return OnnxRuntimeSession(session, request.name)
@@ -114,6 +122,10 @@ class OnnxRuntimeEngine:
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(request.options["profile_to"]) / request.name)
         return options
+
+
+def _is_quantized(model: ir.Model) -> bool:
+    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph)
 
 
 def _has_fp8(model: ir.Model) -> bool:

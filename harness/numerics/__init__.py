@@ -137,7 +137,7 @@ def step_error(native: Array, exact: Array, precision: str) -> Array:
     finite = np.abs(exact[np.isfinite(exact)])
     limit = math.sqrt(unit) * float(finite.max(initial=0.0))
     error = np.minimum(np.nan_to_num(error, nan=0, posinf=0), limit)
-    return np.maximum(error, np.sqrt(np.mean(np.square(error)))) if error.size else error
+    return np.asarray(np.maximum(error, np.sqrt(np.mean(np.square(error)))) if error.size else error)
 
 
 def _pool(bound: Array) -> Array:

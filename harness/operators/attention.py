@@ -17,14 +17,13 @@ from .schema import Attributes
 @operator("_contrib_interleaved_matmul_selfatt_qk")
 def self_attention_scores(cx: Context, a: Attributes, queries_keys_values: Value) -> Value:
     """``q @ k.T / sqrt(depth)`` per head: (length, batch, heads * 3 * depth) to (batch * heads, length, length)."""
-    query, key, _ = _parts(cx, queries_keys_values, a.heads, 3)
-    return _scores(cx, query, key)
+    return self_scores(cx, a.heads, queries_keys_values)
 
 
 @operator("_contrib_interleaved_matmul_selfatt_valatt")
 def self_attention_values(cx: Context, a: Attributes, queries_keys_values: Value, attention: Value) -> Value:
     """``attention @ v`` per head, heads side by side again: (length, batch, heads * depth)."""
-    return _weighted(cx, _parts(cx, queries_keys_values, a.heads, 3)[2], attention, queries_keys_values, a.heads)
+    return self_values(cx, a.heads, queries_keys_values, attention)
 
 
 @operator("_contrib_interleaved_matmul_encdec_qk")
@@ -37,6 +36,17 @@ def cross_attention_scores(cx: Context, a: Attributes, queries: Value, keys_valu
 def cross_attention_values(cx: Context, a: Attributes, keys_values: Value, attention: Value) -> Value:
     """``attention @ v`` per head, with values of another sequence."""
     return _weighted(cx, _parts(cx, keys_values, a.heads, 2)[1], attention, keys_values, a.heads)
+
+
+def self_scores(cx: Context, heads: int, queries_keys_values: Value) -> Value:
+    """The scores of self-attention."""
+    query, key, _ = _parts(cx, queries_keys_values, heads, 3)
+    return _scores(cx, query, key)
+
+
+def self_values(cx: Context, heads: int, queries_keys_values: Value, attention: Value) -> Value:
+    """The values that self-attention sums."""
+    return _weighted(cx, _parts(cx, queries_keys_values, heads, 3)[2], attention, queries_keys_values, heads)
 
 
 def _parts(cx: Context, x: Value, heads: int, count: int) -> list[Value]:

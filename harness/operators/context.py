@@ -18,6 +18,7 @@ from onnx import defs, helper, shape_inference
 from ..dims import Dim, FloorDiv, Shape, Size, is_static, product
 from ..errors import InputError
 from ..graph import Graph, Node, TensorType
+from ..open_sizes import OpenSizes
 from .registry import Unsupported
 
 OPSET = 22  # the first whose convolutions, pooling and recurrences take bfloat16; all engines read it
@@ -60,6 +61,10 @@ class Value:
         if self._proto is None:
             self._proto = type_proto(self.type)
         return self._proto
+
+    def typed(self, type: TensorType) -> Value:
+        """The same tensor, of whose type more is known."""
+        return Value(self.name, type, self.const)
 
     def __repr__(self) -> str:
         return f"<{self.name}: {self.type}>"
@@ -119,6 +124,7 @@ class Context:
         np_shape: whether NumPy shape semantics (zero-size and zero-dimensional arrays) hold.
         subgraphs: the bodies of a control-flow node.
         lower_body: lowers a body, given a prefix for its names and one value per variable, in order.
+        open_sizes: what is known about sizes that the model leaves open.
     """
 
     def __init__(
@@ -128,6 +134,7 @@ class Context:
         np_shape: bool = False,
         subgraphs: Sequence[Graph] = (),
         lower_body: LowerBody | None = None,
+        open_sizes: OpenSizes | None = None,
     ) -> None:
         self.name = name
         self.np_shape = np_shape
@@ -135,6 +142,7 @@ class Context:
         self.fragment = Fragment()
         self._dims = dims
         self._lower_body = lower_body
+        self._open_sizes = open_sizes or OpenSizes()
         self._counts: dict[str, int] = {}
         self._constants: dict[tuple[str, Shape, bytes], Value] = {}
 
@@ -243,6 +251,19 @@ class Context:
         dim = Dim.symbol(self._fresh(hint).replace("/", "_"))
         self._dims[str(dim)] = dim
         return dim
+
+    @property
+    def sources(self) -> Sequence[Value]:
+        """The inputs of the model: symbolic sizes that :meth:`open_size` found follow from them."""
+        return self._open_sizes.sources
+
+    def open_size(self, hint: str) -> Size | None:
+        """A size that the model leaves open, as it is used elsewhere, or None if nothing tells."""
+        return self._open_sizes.size(self.fresh_dim(hint))
+
+    def is_open(self, size: Size) -> bool:
+        """Whether a size is a symbol that is still to be found, so that the graph will be lowered again."""
+        return self._open_sizes.is_open(size)
 
     # --- everyday operations, the cheapest form of each --------------------------------------------------------------
 

@@ -20,11 +20,16 @@ _TUNING = ("workspace", "cudnn_tune", "cudnn_off")
 @operator("Convolution", "Convolution_v1", ignore=_TUNING)
 def convolution(cx: Context, a: Attributes, data: Value, weight: Value, bias: Value | None = None) -> Value:
     """1-D to 3-D, grouped, dilated, channels first or last; weights are (O, C/g, ...) or, channels last, (O, ..., C/g)."""
+    _check_bias(a, bias)
+    return convolved(cx, a, data, weight, bias)
+
+
+def convolved(cx: Context, a: Attributes, data: Value, weight: Value, bias: Value | None) -> Value:
+    """The convolution that ``a`` describes, whatever it says of the bias."""
     dims = len(a.kernel)
     last = _channels_last(a, data, dims)
     x, w = _first(cx, data, last), _first(cx, weight, last)
     kernel, stride, dilate, pad = _window(a, dims)
-    _check_bias(a, bias)
     sizes = tuple(_out_size(x.shape[2 + i], kernel[i], stride[i], dilate[i], 2 * pad[i]) for i in range(dims))
     channels = static(x.shape[1], "the number of channels")
     expected = (a.num_filter, channels // a.num_group, *kernel)
@@ -88,6 +93,16 @@ def deconvolution(cx: Context, a: Attributes, data: Value, weight: Value, bias: 
 @operator("Pooling", ignore=("cudnn_off",))
 def pooling(cx: Context, a: Attributes, data: Value) -> Value:
     """Max, average, sum and Lp pooling over 1 to 3 axes, with the conventions "valid" and "full"."""
+    return pooled(cx, a, data)
+
+
+def pooled(cx: Context, a: Attributes, data: Value, divide_by_kernel: bool = False) -> Value:
+    """The pooling that ``a`` describes.
+
+    Args:
+        divide_by_kernel: whether cells that the convention "full" adds count in the divisor of a mean, where padding
+            does; they do in oneDNN, not in MXNet's own kernel.
+    """
     dims = data.rank - 2
     if not 1 <= dims <= 3:
         raise Unsupported(f"its data have {data.rank} axes; 3, 4 or 5 are supported")
@@ -110,7 +125,10 @@ def pooling(cx: Context, a: Attributes, data: Value) -> Value:
         return _back(cx, geometry.lp(a.p_value), last)
     if kind == "sum":
         return _back(cx, geometry.sum(), last)
-    return _back(cx, geometry.average(include_pad=a.count_include_pad is not False), last)
+    include_pad = a.count_include_pad is not False
+    if divide_by_kernel and include_pad and geometry.beyond:
+        return _back(cx, geometry.mean(), last)
+    return _back(cx, geometry.average(include_pad), last)
 
 
 @operator("Pooling_v1")

@@ -26,12 +26,16 @@ def _dtype(name: str | None, default: npt.DTypeLike = np.float32) -> np.dtype[An
     return np.dtype(name or default)
 
 
-def _shape(cx: Context, a: Attributes) -> tuple[int, ...]:
-    """The shape attribute, whose sizes must be known."""
+def _shape(cx: Context, a: Attributes) -> tuple[Size, ...]:
+    """The shape attribute; sizes that it leaves open are found from what the output is used with."""
     shape = given(a["shape"])
-    if shape is None or any(size < 0 for size in shape) or (not cx.np_shape and (0 in shape or not shape)):
-        raise Unsupported(f"shape={shape} leaves sizes to be found from what the output is used for; give all of them")
-    return shape
+    unknown = -1 if cx.np_shape else 0
+    if shape is None or any(size < unknown for size in shape) or (not shape and not cx.np_shape):
+        raise Unsupported(f"shape={shape} leaves axes to be found from what the output is used for; give all of them")
+    sizes = [cx.open_size(f"size{i}") if size == unknown else size for i, size in enumerate(shape)]
+    if None in sizes:
+        raise Unsupported(f"shape={shape} leaves sizes open that nothing it is used with tells; give all of them")
+    return tuple(size for size in sizes if size is not None)
 
 
 def _number(value: float, dtype: np.dtype[Any]) -> Array:
@@ -49,25 +53,35 @@ def _filled(cx: Context, number: Array, shape: tuple[Size, ...], *sources: Value
     return cx.op("Expand", cx.const(number.reshape((1,) * len(shape))), cx.shape(shape, *sources), type=kind)
 
 
+def _made(cx: Context, a: Attributes, number: Array) -> Value:
+    """A tensor of one number with the shape that the attributes ask for."""
+    shape = _shape(cx, a)
+    if is_static(shape):
+        return cx.const(np.full(tuple(shape), number, number.dtype))
+    if any(cx.is_open(size) for size in shape):  # only for its type: the graph is lowered again
+        return cx.op("Identity", cx.const(number), type=TensorType(number.dtype, shape))
+    return _filled(cx, number, shape, *cx.sources)
+
+
 # --- constants -------------------------------------------------------------------------------------------------------
 
 
 @operator("_zeros", "_npi_zeros")
 def zeros(cx: Context, a: Attributes) -> Value:
     """Zeros."""
-    return cx.const(np.zeros(_shape(cx, a), _dtype(a.dtype)))
+    return _made(cx, a, np.zeros((), _dtype(a.dtype)))
 
 
 @operator("_ones", "_npi_ones")
 def ones(cx: Context, a: Attributes) -> Value:
     """Ones."""
-    return cx.const(np.ones(_shape(cx, a), _dtype(a.dtype)))
+    return _made(cx, a, np.ones((), _dtype(a.dtype)))
 
 
 @operator("_full")
 def full(cx: Context, a: Attributes) -> Value:
     """One number everywhere."""
-    return cx.const(np.full(_shape(cx, a), _number(a.value, _dtype(a.dtype))))
+    return _made(cx, a, _number(a.value, _dtype(a.dtype)))
 
 
 _DTYPE_NUMBERS = ("float32", "float64", "float16", "uint8", "int32", "int8", "int64", "bool")
@@ -78,13 +92,13 @@ def zeros_without_dtype(cx: Context, a: Attributes) -> Value:
     """Zeros, of a type given by MXNet's number for it."""
     if not 0 <= a.dtype < len(_DTYPE_NUMBERS):
         raise Unsupported(f"dtype={a.dtype} leaves the type to be found from what the output is used for; give it")
-    return cx.const(np.zeros(_shape(cx, a), _DTYPE_NUMBERS[a.dtype]))
+    return _made(cx, a, np.zeros((), _DTYPE_NUMBERS[a.dtype]))
 
 
 @operator("_npi_identity")
 def identity(cx: Context, a: Attributes) -> Value:
     """The identity matrix."""
-    shape = _shape(cx, a)
+    shape = given(a["shape"]) or ()
     if len(shape) != 2 or shape[0] != shape[1]:
         raise Unsupported(f"shape={shape} is not a square")
     return cx.const(np.eye(shape[0], dtype=_dtype(a.dtype)))
@@ -112,11 +126,19 @@ def indices(cx: Context, a: Attributes) -> Value:
 # --- ranges ----------------------------------------------------------------------------------------------------------
 
 
-@operator("_arange", "_npi_arange")
+@operator("_npi_arange")
+def np_arange(cx: Context, a: Attributes) -> Value:
+    """``start``, ``start + step``, ... below ``stop``."""
+    if a.repeat != 1:
+        raise Unsupported(f"repeat={a.repeat}; MXNet takes 1 only")
+    return arange(cx, a)
+
+
+@operator("_arange")
 def arange(cx: Context, a: Attributes) -> Value:
     """``start``, ``start + step``, ... below ``stop``, each ``repeat`` times."""
-    if a.infer_range:
-        raise Unsupported("infer_range leaves the length to be found from what the output is used for; give stop")
+    if a.infer_range and a.stop is None:
+        return _inferred_range(cx, a)
     start, stop = (0.0, a.start) if a.stop is None else (a.start, a.stop)
     if a.step == 0 or a.repeat < 1:
         raise Unsupported(f"step={a.step} and repeat={a.repeat}; step must not be 0, and repeat positive")
@@ -124,6 +146,27 @@ def arange(cx: Context, a: Attributes) -> Value:
     if not count and not cx.np_shape:
         raise Unsupported(f"start={start}, stop={stop}, step={a.step} give nothing")
     return cx.const(np.repeat(_steps(start, a.step, count, _dtype(a.dtype)), a.repeat))
+
+
+def _inferred_range(cx: Context, a: Attributes) -> Value:
+    """As many steps as what the range is used with has."""
+    start, step, repeat, dtype = a.start, a.step, a.repeat, _dtype(a.dtype)
+    length = cx.open_size("length")
+    if length is None or repeat < 1:
+        raise Unsupported("infer_range leaves the length open, and nothing that it is used with tells: give stop")
+    kind = TensorType(dtype, (length,))
+    if isinstance(length, int):
+        return cx.const(np.repeat(_steps(start, step, -(-length // repeat), dtype), repeat)[:length])
+    if cx.is_open(length):  # only for its type: the graph is lowered again
+        return cx.op("Identity", cx.const(np.zeros((), dtype)), type=kind)
+    zero, one = (cx.const(np.array(n, np.int64)) for n in (0, 1))
+    stop = cx.squeeze(cx.size(length, *cx.sources), 0)
+    places = cx.op("Range", zero, stop, one, type=TensorType(np.dtype(np.int64), (length,)))
+    if repeat > 1:
+        places = cx.op("Div", places, cx.ints(repeat), type=places.type)
+    whole = dtype.kind in "iu" or dtype == np.float16  # as in _steps
+    first, width = (cx.const(_number(int(n) if whole else n, dtype)) for n in (start, step))
+    return cx.op("Add", first, cx.op("Mul", cx.cast(places, dtype), width, type=kind), type=kind)
 
 
 def _steps(start: float, step: float, count: int, dtype: np.dtype[Any]) -> Array:
@@ -196,6 +239,8 @@ def _window(name: str, formula: Callable[[Array, np.floating[Any]], Array]) -> N
             raise Unsupported(f"M={count} gives nothing")
         if count == 1:
             return cx.const(np.ones(1, dtype))
+        if dtype.kind in "iu":  # MXNet computes in the type itself, where a half is 0
+            return cx.const(np.zeros(max(count, 0), dtype))
         if dtype == np.float64:
             raise Unsupported("dtype=float64; MXNet computes windows in float32 and its last digits are not defined")
         return cx.const(

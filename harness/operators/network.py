@@ -14,6 +14,11 @@ def fully_connected(cx: Context, a: Attributes, data: Value, weight: Value, bias
     """``data @ weight.T + bias``; weight is (num_hidden, inputs); ``flatten`` joins all axes but the first."""
     if a.no_bias != (bias is None):
         raise Unsupported(f"no_bias={a.no_bias}, and there is {'no' if bias is None else 'a'} bias")
+    return connected(cx, a, data, weight, bias)
+
+
+def connected(cx: Context, a: Attributes, data: Value, weight: Value, bias: Value | None) -> Value:
+    """The product that ``a`` describes, whatever it says of the bias."""
     x = flattened(cx, data) if a.flatten else data
     expected = (a.num_hidden, static(x.shape[-1], "the number of inputs of each row"))
     if weight.shape != expected:

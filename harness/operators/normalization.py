@@ -12,7 +12,16 @@ from .schema import Attributes
 _TRAINING = ("momentum", "cudnn_off", "use_global_stats", "min_calib_range", "max_calib_range")
 
 
-@operator("BatchNorm", "BatchNorm_v1", ignore=_TRAINING)
+@operator("BatchNorm_v1", ignore=_TRAINING)
+def batch_norm_v1(
+    cx: Context, a: Attributes, data: Value, gamma: Value, beta: Value, mean: Value, variance: Value
+) -> list[Value]:
+    """BatchNorm of axis 1, as the first versions had it. Outputs: y, mean, variance."""
+    y = _batch_norm(cx, a, data, gamma, beta, mean, variance)
+    return [y, mean, variance] if a.output_mean_var else [y]
+
+
+@operator("BatchNorm", ignore=_TRAINING)
 def batch_norm(
     cx: Context, a: Attributes, data: Value, gamma: Value, beta: Value, mean: Value, variance: Value
 ) -> list[Value]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..graph import TensorType
 from .context import Context, Value, static
+from .indexing import counted
 from .registry import Unsupported, operator
 from .schema import Attributes
 
@@ -37,14 +38,12 @@ def rnn(cx: Context, a: Attributes, data: Value, parameters: Value, state: Value
     """Outputs (length, batch, directions * size) and, with ``state_outputs``, the last states (layers * directions, ...)."""
     lstm, rest = a.mode == "lstm", list(more)
     cell = rest.pop(0) if lstm and rest else None
-    lengths = _lengths(cx, a, rest.pop(0)) if a.use_sequence_length and rest else None
+    lengths = _lengths(cx, rest.pop(0)) if a.use_sequence_length and rest else None
     if rest or (a.use_sequence_length and lengths is None) or (lstm and cell is None):
         raise Unsupported(f"it has {3 + len(more)} inputs, which do not fit mode={a.mode} with its attributes")
     if a.projection_size is not None and not lstm:
         raise Unsupported(f"projection_size with mode={a.mode}; only lstm has projections")
-    if a.lstm_state_clip_min is not None or a.lstm_state_clip_max is not None:
-        raise Unsupported("lstm_state_clip_min and _max: ONNX's LSTM does not limit the cell state")
-    a.ignore("lstm_state_clip_nan")
+    limits = _limits(a)
     if data.rank != 3:
         raise Unsupported(f"its data have {data.rank} axes; 3 are needed: length, batch, features")
     directions = 2 if a.bidirectional else 1
@@ -54,10 +53,10 @@ def rnn(cx: Context, a: Attributes, data: Value, parameters: Value, state: Value
         here = slice(layer * directions, (layer + 1) * directions)
         hidden = _initial(cx, state, here, a.num_layers * directions)
         memory = _initial(cx, cell, here, a.num_layers * directions) if cell is not None else None
-        if a.projection_size is None:
+        if a.projection_size is None and limits is None:
             x, end, end_cell = _layer(cx, a, x, cells[here], hidden, memory, lengths)
         else:
-            x, end, end_cell = _projected_layer(cx, a, x, cells[here], hidden, memory)
+            x, end, end_cell = _scanned_layer(cx, a, x, cells[here], hidden, memory, lengths, limits)
         last_states.append(end)
         last_cells.append(end_cell)
     if not a.state_outputs:
@@ -66,13 +65,20 @@ def rnn(cx: Context, a: Attributes, data: Value, parameters: Value, state: Value
     return [x, *ends, cx.concat([c for c in last_cells if c is not None], 0)] if lstm else [x, *ends]
 
 
-def _lengths(cx: Context, a: Attributes, lengths: Value) -> Value:
+def _lengths(cx: Context, lengths: Value) -> Value:
     """The length of each sequence of the batch; outputs behind it are 0, and last states are those at it."""
-    if a.projection_size is not None:
-        raise Unsupported(
-            "use_sequence_length together with projection_size; mask the output with SequenceMask instead"
-        )
     return cx.cast(lengths, np.int32)
+
+
+def _limits(a: Attributes) -> tuple[float, float] | None:
+    """The range in which the cell state of an LSTM is kept."""
+    limits = (a.lstm_state_clip_min, a.lstm_state_clip_max)
+    a.ignore("lstm_state_clip_nan")  # whether NaN becomes a limit, and which, is cuDNN's choice
+    if limits == (None, None):
+        return None
+    if None in limits or a.mode != "lstm":
+        raise Unsupported(f"lstm_state_clip_min and _max = {limits} with mode={a.mode}; lstm takes both")
+    return limits
 
 
 def _unpack(cx: Context, a: Attributes, parameters: Value, features: int, directions: int) -> list[_Cell]:
@@ -182,28 +188,37 @@ def _stacked(cx: Context, values: Sequence[Value]) -> Value:
     return _joined(cx, [cx.unsqueeze(value, 0) for value in values])
 
 
-# --- LSTM with projection --------------------------------------------------------------------------------------------
+# --- LSTM with projection or limits ----------------------------------------------------------------------------------
 
 
-def _projected_layer(
+def _scanned_layer(
     cx: Context,
     a: Attributes,
     x: Value,
     cells: Sequence[_Cell],
     hidden: Value | None,
     memory: Value | None,
-) -> tuple[Value, Value, Value | None]:
-    """One LSTM layer whose state is projected to ``projection_size``: a Scan, since ONNX's LSTM has no projection."""
+    lengths: Value | None,
+    limits: tuple[float, float] | None,
+) -> tuple[Value, Value, Value]:
+    """One LSTM layer written out as a Scan: ONNX's has neither a projection nor limits of the cell state."""
     outputs, states, memories = [], [], []
+    width = a.projection_size or a.state_size
+    inside = _inside(cx, x, lengths) if lengths is not None else None
     for number, cell in enumerate(cells):
-        start = [
-            _start(cx, value, number, x, size) for value, size in ((hidden, a.projection_size), (memory, a.state_size))
-        ]
-        y, end, end_cell = _scan(cx, x, cell, start, a.state_size, a.projection_size, backwards=number == 1)
+        start = [_start(cx, value, number, x, size) for value, size in ((hidden, width), (memory, a.state_size))]
+        y, end, end_cell = _scan(cx, x, cell, start, inside, limits, backwards=number == 1)
         outputs.append(y)
         states.append(cx.unsqueeze(end, 0))
         memories.append(cx.unsqueeze(end_cell, 0))
     return cx.concat(outputs, 2), cx.concat(states, 0), cx.concat(memories, 0)
+
+
+def _inside(cx: Context, x: Value, lengths: Value) -> Value:
+    """1 where a step of a sequence counts, else 0, as (length, batch, 1) in the data's type: TensorRT scans no bool."""
+    places = cx.cast(cx.unsqueeze(counted(cx, x, 0), 1), np.int32)
+    kind = TensorType(np.dtype(bool), x.shape[:2])
+    return cx.cast(cx.unsqueeze(cx.op("Less", places, cx.unsqueeze(lengths, 0), type=kind), 2), x.dtype)
 
 
 def _start(cx: Context, states: Value | None, number: int, x: Value, size: int) -> Value:
@@ -213,42 +228,59 @@ def _start(cx: Context, states: Value | None, number: int, x: Value, size: int) 
 
 
 def _scan(
-    cx: Context, x: Value, cell: _Cell, start: Sequence[Value], size: int, width: int, backwards: bool
+    cx: Context,
+    x: Value,
+    cell: _Cell,
+    start: Sequence[Value],
+    inside: Value | None,
+    limits: tuple[float, float] | None,
+    backwards: bool,
 ) -> tuple[Value, Value, Value]:
-    length, batch = x.shape[:2]
     bias = cx.op("Add", cell.input_bias, cell.state_bias)
     rows = cx.op("MatMul", x, cx.transpose(cell.input_weight, [1, 0]))
     gates = cx.op("Add", rows, bias, type=rows.type)  # the inputs' share of all steps at once
-    direction = [1 if backwards else 0]
+    scanned = [gates, *([inside] if inside is not None else [])]
 
-    def step(hidden: Value, memory: Value, given: Value) -> list[Value]:
-        """c = f c + i g; r = (o tanh(c)) P'."""
-        return _step(cx, hidden, memory, given, cell, size)
+    def step(hidden: Value, memory: Value, given: Value, counts: Value | None = None) -> list[Value]:
+        """The state, the cell state and the output after one step; all stay where the step does not count."""
+        state, cell_state = _step(cx, hidden, memory, given, cell, limits)
+        if counts is None:
+            return [state, cell_state, state]
+        valid = cx.cast(counts, bool)
+        output = cx.op("Where", valid, state, cx.const(np.zeros((), x.dtype)), type=state.type)
+        kept = zip((state, cell_state), (hidden, memory), strict=True)
+        return [*(cx.op("Where", valid, new, old, type=old.type) for new, old in kept), output]
 
-    states = [TensorType(x.dtype, (batch, width)), TensorType(x.dtype, (batch, size))]
-    body, _ = cx.subgraph("step", [*states, TensorType(x.dtype, (batch, 4 * size))], step)
+    states = [value.type for value in start]
+    body, _ = cx.subgraph("step", [*states, *(TensorType(v.dtype, v.shape[1:]) for v in scanned)], step)
     end, memory, y = cx.ops(
         "Scan",
         *start,
-        gates,
+        *scanned,
         outputs=3,
-        types=[*states, TensorType(x.dtype, (length, batch, width))],
+        types=[*states, TensorType(x.dtype, (x.shape[0], *states[0].shape))],
         body=body,
-        num_scan_inputs=1,
-        scan_input_directions=direction,
-        scan_output_directions=direction,
+        num_scan_inputs=len(scanned),
+        scan_input_directions=[int(backwards)] * len(scanned),
+        scan_output_directions=[int(backwards)],
     )
     return y, end, memory
 
 
-def _step(cx: Context, hidden: Value, memory: Value, given: Value, cell: _Cell, size: int) -> list[Value]:
-    """The state, the cell and the output after one step."""
-    kind = TensorType(memory.dtype, memory.shape)
+def _step(
+    cx: Context, hidden: Value, memory: Value, given: Value, cell: _Cell, limits: tuple[float, float] | None
+) -> tuple[Value, Value]:
+    """c = f c + i g, limited; r = o tanh(c), projected."""
+    kind = memory.type
     gates = cx.op("Gemm", hidden, cell.state_weight, given, type=given.type, transB=1)
     i, f, g, o = cx.ops("Split", gates, outputs=4, types=[kind] * 4, axis=1, num_outputs=4)
     kept = cx.op("Mul", cx.op("Sigmoid", f, type=kind), memory, type=kind)
     added = cx.op("Mul", cx.op("Sigmoid", i, type=kind), cx.op("Tanh", g, type=kind), type=kind)
     cell_state = cx.op("Add", kept, added, type=kind)
+    if limits is not None:
+        low, high = (cx.const(np.array(limit, kind.dtype)) for limit in limits)
+        cell_state = cx.op("Clip", cell_state, low, high, type=kind)
     wide = cx.op("Mul", cx.op("Sigmoid", o, type=kind), cx.op("Tanh", cell_state, type=kind), type=kind)
-    projected = cx.op("Gemm", wide, cell.projection, type=hidden.type, transB=1)
-    return [projected, cell_state, projected]
+    if cell.projection is None:
+        return wide, cell_state
+    return cx.op("Gemm", wide, cell.projection, type=hidden.type, transB=1), cell_state

@@ -502,7 +502,7 @@ def _at(cx: Context, ordered: Value, place: int) -> Value:
 # --- densities -------------------------------------------------------------------------------------------------------
 
 
-def _beside(cx: Context, parameter: Value, sample: Value) -> Value:
+def beside(cx: Context, parameter: Value, sample: Value) -> Value:
     """A parameter of a distribution, one for each row of samples."""
     if not is_float(sample) or parameter.dtype != sample.dtype:
         raise Unsupported(f"inputs of {sample.dtype} and {parameter.dtype}; cast all to float32")
@@ -512,8 +512,8 @@ def _beside(cx: Context, parameter: Value, sample: Value) -> Value:
 @operator("_random_pdf_normal")
 def pdf_normal(cx: Context, a: Attributes, sample: Value, mu: Value, sigma: Value) -> Value:
     """The density exp(-((x - mu) / sigma)^2 / 2) / (sigma sqrt(2 pi)) at each sample, or its logarithm."""
-    spread = _beside(cx, sigma, sample)
-    z = pair(cx, "Div", pair(cx, "Sub", sample, _beside(cx, mu, sample)), spread)
+    spread = beside(cx, sigma, sample)
+    z = pair(cx, "Div", pair(cx, "Sub", sample, beside(cx, mu, sample)), spread)
     exponent = pair(cx, "Mul", pair(cx, "Mul", z, z), like(cx, -0.5, sample))
     scale = pair(cx, "Mul", spread, like(cx, float(np.sqrt(2 * np.pi)), sample))
     if a.is_log:
@@ -524,7 +524,7 @@ def pdf_normal(cx: Context, a: Attributes, sample: Value, mu: Value, sigma: Valu
 @operator("_random_pdf_exponential")
 def pdf_exponential(cx: Context, a: Attributes, sample: Value, lam: Value) -> Value:
     """The density lam exp(-lam x) at each sample, or its logarithm."""
-    rate = _beside(cx, lam, sample)
+    rate = beside(cx, lam, sample)
     exponent = typed(cx, "Neg", pair(cx, "Mul", sample, rate))
     if a.is_log:
         return pair(cx, "Add", exponent, typed(cx, "Log", rate))
@@ -534,6 +534,6 @@ def pdf_exponential(cx: Context, a: Attributes, sample: Value, lam: Value) -> Va
 @operator("_random_pdf_uniform")
 def pdf_uniform(cx: Context, a: Attributes, sample: Value, low: Value, high: Value) -> Value:
     """1 / (high - low) at each sample, outside of the interval too, or its logarithm."""
-    width = pair(cx, "Sub", _beside(cx, high, sample), _beside(cx, low, sample))
+    width = pair(cx, "Sub", beside(cx, high, sample), beside(cx, low, sample))
     density = typed(cx, "Neg", typed(cx, "Log", width)) if a.is_log else typed(cx, "Reciprocal", width)
     return cx.expand(density, sample.shape, sample)

@@ -37,9 +37,6 @@ _OUTSIDE = {
     "_copyto": "writes to an array of the caller; save the model with its outputs instead",
 }
 _SPECIAL = {
-    "erfinv": "ONNX has no inverse error function",
-    "gamma": "ONNX has no gamma function",
-    "gammaln": "ONNX has no gamma function",
     "CTCLoss": "a loss of training: a recursion over all alignments of labels, which ONNX has no operator for; "
     "cut the model at the activations that it reads",
     "_npi_lcm": "ONNX has no greatest common divisor",
@@ -54,10 +51,3 @@ refuse("is a step of training: it updates parameters", *dict.fromkeys(_OPTIMIZER
 refuse("works on sparse storage, which ONNX does not have; store the array densely", *dict.fromkeys(_SPARSE))
 for _name, _reason in {**_OUTSIDE, **_SPECIAL}.items():
     refuse(_reason, _name)
-refuse(
-    "needs the gamma function, which ONNX does not have",
-    *(
-        f"_random_pdf_{name}"
-        for name in ("dirichlet", "gamma", "generalized_negative_binomial", "negative_binomial", "poisson")
-    ),
-)

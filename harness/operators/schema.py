@@ -41,7 +41,10 @@ class Schema:
     variadic: str | None
 
 
-# MXNet's registry lists other attributes for these, or without defaults; this is what its parser reads and accepts.
+_SWITCH = "boolean, optional, default=0"
+_CALIBRATED = dict.fromkeys(("min_calib_range", "max_calib_range"), "float or None, optional, default=None")
+
+# MXNet's registry lists other attributes for these, none, or ones without defaults; this is what its parser reads and accepts.
 _READ_ATTRIBUTES = {
     "_npi_concatenate": {"num_args": "int, required", "axis": "int or None, optional, default='0'"},
     "_linspace": {
@@ -56,6 +59,17 @@ _READ_ATTRIBUTES = {
     "_npi_boolean_mask_assign_scalar": {"value": "double, required", "start_axis": "int, optional, default=0"},
     "_npi_boolean_mask_assign_tensor": {"start_axis": "int, optional, default=0"},
     "smooth_l1": {"scalar": "double, optional, default=1"},
+    "_sg_mkldnn_conv": {
+        **dict.fromkeys(("with_bn", "with_act", "with_sum", "with_postsum_act", "quantized"), _SWITCH),
+        **dict.fromkeys(("with_relu", "with_postsum_relu"), _SWITCH),  # MXNet 1.5 wrote these for the two "act"
+        **_CALIBRATED,
+    },
+    "_sg_mkldnn_fully_connected": {
+        **dict.fromkeys(("quantized", "enable_float_output", "with_eltwise"), _SWITCH),
+        "with_relu": _SWITCH,  # MXNet 1.5's word for with_eltwise
+        "channel_wise_quantize": "boolean or None, optional, default=None",
+        **_CALIBRATED,
+    },
 }
 
 

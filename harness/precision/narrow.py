@@ -7,9 +7,10 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
-from .policy import ARITHMETIC, FIXED_INPUTS, JUMPS, NEUTRAL, POSITIONS, RECURRENT, SEQUENCE_LENGTHS, WIDE
+from .policy import ARITHMETIC, FIXED_INPUTS, JUMPS, NEUTRAL, POSITIONS, PRODUCTS, RECURRENT, SEQUENCE_LENGTHS, WIDE
 
 _TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+_ROUNDING = ("Round", "QuantizeLinear")
 _HALF_MAX = float(np.finfo(np.float16).max)
 
 
@@ -72,7 +73,7 @@ class _Narrowing:
         has_lengths = len(node.inputs) > SEQUENCE_LENGTHS and node.inputs[SEQUENCE_LENGTHS] is not None
         if node.op_type in RECURRENT and has_lengths:
             return ir.DataType.FLOAT
-        if node.op_type in WIDE or node.op_type in POSITIONS or node in self.before_jumps:
+        if node.op_type in WIDE or node.op_type in POSITIONS or node in self.before_jumps or _is_single(node):
             return ir.DataType.FLOAT
         if node.op_type in NEUTRAL:
             return self._followed(node)
@@ -140,16 +141,34 @@ class _Narrowing:
 
 
 def _before_jumps(graph: ir.Graph) -> set[ir.Node]:
-    """The nodes that jump or make integers of floats, and the arithmetic that leads to them."""
+    """The nodes that jump or make integers of floats, the arithmetic that leads to them, and products of integers."""
     found: set[ir.Node] = set()
     wanted: set[str] = set()
+    rounded: set[str] = set()
+    quantized: set[str] = set()
     for node in reversed(graph):
         moves = node.op_type in ARITHMETIC or node.op_type in NEUTRAL or node.op_type in JUMPS
         leads = moves and any(value.name in wanted for value in node.outputs)
-        if node.op_type in JUMPS or leads or _makes_integers(node):
+        exact = node.op_type in PRODUCTS and node.outputs[0].name in rounded
+        exact = exact or (_is_stretch(node) and node.outputs[0].name in quantized)
+        if node.op_type in JUMPS or leads or exact or _makes_integers(node):
             found.add(node)
             wanted.update(str(value.name) for value in node.inputs if value is not None)
+        if node.op_type in _ROUNDING and node.inputs[0] is not None:
+            (rounded if node.op_type == "Round" else quantized).add(str(node.inputs[0].name))
     return found
+
+
+def _is_stretch(node: ir.Node) -> bool:
+    """Whether a node multiplies with one number."""
+    shapes = [value.shape for value in node.inputs if value is not None]
+    return node.op_type == "Mul" and any(shape is not None and set(shape) <= {1} for shape in shapes)
+
+
+def _is_single(node: ir.Node) -> bool:
+    """Whether a node computes one number: it costs nothing, and ranges and scales may leave 16 bits."""
+    shape = node.outputs[0].shape
+    return (node.op_type in ARITHMETIC or node.op_type in NEUTRAL) and shape is not None and set(shape) == {1}
 
 
 def _makes_integers(node: ir.Node) -> bool:

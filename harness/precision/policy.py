@@ -38,5 +38,8 @@ POSITIONS = frozenset({"Range", "Cast", "Shape", "Size", "ConstantOfShape", "Eye
 # arithmetic before them stay wide.
 JUMPS = frozenset({"Round", "Floor", "Ceil", "Mod"})
 
+# Rounded at once, these are sums of integers that were exact: MXNet's INT8 products.
+PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
+
 # Positions stay positions through these.
 ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Floor", "Ceil", "Round", "Neg", "Max", "Min", "Clip", "Where"})

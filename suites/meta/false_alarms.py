@@ -82,7 +82,9 @@ def repeat(task: tuple[Spec, int], report: Report) -> dict[str, Any]:
         try:
             headroom = max(headroom, check.check(case, dynamic=dynamic))
         except Exception as error:  # noqa: BLE001  whatever it is, it is an alarm
-            alarms.append(f"{type(error).__name__}: {error}".split("\n  again:")[0] + f" | {command(case, dynamic=dynamic)}")
+            alarms.append(
+                f"{type(error).__name__}: {error}".split("\n  again:")[0] + f" | {command(case, dynamic=dynamic)}"
+            )
     dtypes = Counter(_dtype(case) for case in cases)
     return {"cases": len(cases) + len(varying), "dtypes": dict(dtypes), "headroom": headroom, "alarms": tuple(alarms)}
 

@@ -17,7 +17,21 @@ from onnx import defs, helper
 
 from harness.operators.schema import AttributeType, Schema
 
-_COMMUTE = {"Add", "Mul", "Equal", "NotEqual", "And", "Or", "Xor", "Max", "Min", "Sum", "BitwiseAnd", "BitwiseOr", "BitwiseXor"}
+_COMMUTE = {
+    "Add",
+    "Mul",
+    "Equal",
+    "NotEqual",
+    "And",
+    "Or",
+    "Xor",
+    "Max",
+    "Min",
+    "Sum",
+    "BitwiseAnd",
+    "BitwiseOr",
+    "BitwiseXor",
+}
 ONNX_SWAPS = {
     "Floor": "Ceil", "Ceil": "Floor", "Max": "Min", "Min": "Max", "ReduceMax": "ReduceMin", "ReduceMin": "ReduceMax",
     "Add": "Sub", "Sub": "Add", "Mul": "Div", "Div": "Mul", "Greater": "Less", "Less": "Greater", "Equal": "Greater",
@@ -344,7 +358,7 @@ def _expression(text: str, **parts: ast.AST) -> Any:
     """The syntax tree of an expression, with nodes in the places of names."""
 
     class Put(ast.NodeTransformer):
-        def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802
+        def visit_Name(self, node: ast.Name) -> ast.AST:
             return parts.get(node.id, node)
 
     return Put().visit(ast.parse(text, mode="eval").body)

@@ -58,7 +58,7 @@ class _Worker(Generic[Task]):
 
     def __init__(self, tasks: Sequence[Task], work: Work, seconds: float) -> None:
         self.left, self.seconds = deque(tasks), seconds
-        self.noise = tempfile.TemporaryFile()
+        self.noise = tempfile.TemporaryFile()  # noqa: SIM115  close() does
         self.pipe, end = _FORK.Pipe(duplex=False)
         self.process = _FORK.Process(target=_child, args=(tasks, work, end, self.noise.fileno()), daemon=True)
         self.process.start()

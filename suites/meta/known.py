@@ -196,7 +196,9 @@ def state() -> str:
 @functools.cache
 def _reference() -> str:
     """A digest of how MXNet's answers come about."""
-    return _digest(*(_text(path) for path in (*sorted((HOME / "harness/numerics").glob("*.py")), CASES / "reference.py")))
+    return _digest(
+        *(_text(path) for path in (*sorted((HOME / "harness/numerics").glob("*.py")), CASES / "reference.py"))
+    )
 
 
 class Store:
@@ -288,4 +290,3 @@ def _write(path: Path, content: Any) -> None:
     temporary = path.with_suffix(f".{os.getpid()}")
     temporary.write_bytes(pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL))
     temporary.replace(path)
-

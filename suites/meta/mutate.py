@@ -18,7 +18,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from suites.ops.coverage import drawn
 from .equivalent import explanation
 from .isolation import Outcome, Report, each
 from .known import LOOPS, Known, KnownLoop, Line, Store, specs_of, state
-from .planting import HOME, Fault, all_faults, choose, planted
+from .planting import Fault, all_faults, choose, planted
 
 SECONDS = 20  # for one case: a fault may loop for ever
 TOGETHER = 20  # faults that one worker judges
@@ -132,9 +132,7 @@ class Judge:
 
     def run(self, chosen: Iterable[tuple[str, Fault, Sequence[str]]], workers: int) -> Iterator[Row]:
         """A row for each fault, in the order in which they end."""
-        for (operator, fault, operators), outcome in each(
-            chosen, self.work, SECONDS, workers, TOGETHER
-        ):
+        for (operator, fault, operators), outcome in each(chosen, self.work, SECONDS, workers, TOGETHER):
             yield self._row(operator, fault, operators, outcome)
 
     def _row(self, operator: str, fault: Fault, operators: Sequence[str], outcome: Outcome) -> Row:

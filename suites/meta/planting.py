@@ -7,8 +7,8 @@ that judge are supported ones.
 """
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import contextlib
 import copy
@@ -256,7 +256,9 @@ def _other_constant(value: Any) -> Any:
 
 def _in_globals(readers: Mapping[FunctionType, Sequence[str]]) -> dict[Fault, tuple[str, ...]]:
     """The faults of the tables and numbers that functions read from their modules, and the operators they serve."""
-    reading: dict[tuple[int, str], list[FunctionType]] = {}  # a table is one, whoever imports it; a number is a module's
+    reading: dict[
+        tuple[int, str], list[FunctionType]
+    ] = {}  # a table is one, whoever imports it; a number is a module's
     for function in readers:
         for name in sorted(_names(function.__code__)):
             value = function.__globals__.get(name)

@@ -27,7 +27,16 @@ from .mutate import Judge, explained, score
 from .planting import Fault, all_faults, choose, functions_of, planted
 
 ROOT = Path(__file__).parents[2]
-OPERATORS = ("dot", "Pooling", "BatchNorm", "_npi_around", "slice_axis", "_linalg_trsm", "SequenceMask", "_image_normalize")
+OPERATORS = (
+    "dot",
+    "Pooling",
+    "BatchNorm",
+    "_npi_around",
+    "slice_axis",
+    "_linalg_trsm",
+    "SequenceMask",
+    "_image_normalize",
+)
 SAMPLE = 40
 
 
@@ -208,7 +217,10 @@ def _work(task: str, report: Any) -> str:
 
 def test_each_task_ends_on_its_own() -> None:
     found = dict(each(["work", "die", "loop", "wait", "raise", "grow", "go on"], _work, seconds=0.2, together=3))
-    assert {name: outcome.value for name, outcome in found.items() if outcome.value} == {"work": "WORK", "go on": "GO ON"}
+    assert {name: outcome.value for name, outcome in found.items() if outcome.value} == {
+        "work": "WORK",
+        "go on": "GO ON",
+    }
     assert found["die"].death == "SIGSEGV"
     assert found["loop"].death == found["wait"].death == "time limit"
     assert "an error of the work itself" in found["raise"].death

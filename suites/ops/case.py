@@ -29,6 +29,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 DEFAULT = object()
+SUBGRAPHS = "subgraphs"  # where a build function leaves the JSON of the graphs inside of the node
 Attributes = dict[str, Any]
 Array = np.ndarray
 
@@ -104,6 +105,7 @@ class Case:
     outputs: int = 1
     reference_dtype: str = "float64"
     reference: str = ""
+    subgraphs: tuple[str, ...] = ()
 
     def arrays(self) -> dict[str, Array]:
         rng = np.random.default_rng(self.seed)
@@ -166,7 +168,7 @@ class Spec:
     Attributes:
         operator: MXNet's canonical name.
         attributes: attribute -> the values it takes; DEFAULT leaves it out.
-        build: draws the inputs; may add attributes that depend on shapes.
+        build: draws the inputs; may add attributes that depend on shapes, and the node's subgraphs.
         legal: whether MXNet defines a combination of attribute values.
         terms: the length of the longest sum behind one output element, from the drawn inputs.
         outputs: how many outputs to compare, from the attributes (a number or a function).
@@ -219,6 +221,7 @@ class Spec:
             chosen = draw(st.sampled_from(legal))
             attributes = {name: value for name, value in chosen.items() if value is not DEFAULT}
             inputs = self.build(Draw(draw), attributes)
+            subgraphs = attributes.pop(SUBGRAPHS, ())
             count = self.outputs if isinstance(self.outputs, int) else self.outputs(attributes)
             return Case(
                 self.operator,
@@ -230,6 +233,7 @@ class Spec:
                 count,
                 self.reference_dtype,
                 self.reference,
+                subgraphs,
             )
 
         return case()

@@ -10,6 +10,7 @@ import numpy as np
 
 from .case import DEFAULT, Attributes, Case, Draw, Inputs, Spec, Tensor
 from .limitations import Limitation
+from .onednn import ANSWER
 
 LAST = {"NWC": "NCW", "NHWC": "NCHW", "NDHWC": "NCDHW"}
 FIRST = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
@@ -42,12 +43,12 @@ def deconvolution(d: Draw, a: Attributes) -> Inputs:
     spatial = tuple(3 + d.integer(0, 2) for _ in range(dims))
     if a.pop("targeted", False):
         full = [(n - 1) * s + e * (k - 1) + 1 for n, s, k, e in zip(spatial, stride, a["kernel"], stretch)]
-        # What MXNet pads to reach the size, it pads evenly, and what is odd it adds: less than a stride.
-        a["target_shape"] = tuple(size - (d.integer(0, 2) if s > 1 else d.pick((0, 2))) for size, s in zip(full, stride))
-    inputs = {
-        "data": Tensor((d.integer(1, 2), channels, *spatial), dynamic=() if "target_shape" in a else (0, 2)),
-        "weight": Tensor((channels, filters // group, *a["kernel"]), const=d.boolean()),
-    }
+        a["target_shape"] = tuple(size - d.pick([0, 1, 2] if s > 1 else [0, 2]) for size, s in zip(full, stride))
+    data, weight = (d.integer(1, 2), channels, *spatial), (channels, filters // group, *a["kernel"])
+    moving = () if "target_shape" in a else (0, 2)
+    if a.get("layout") in LAST:
+        data, weight, moving = channels_to_last(data), channels_to_last(weight), moving[:1]
+    inputs = {"data": Tensor(data, dynamic=moving), "weight": Tensor(weight, const=d.boolean())}
     if a.get("no_bias", True) is False:
         inputs["bias"] = Tensor((filters,), const=d.boolean())
     return inputs
@@ -64,7 +65,8 @@ def channels_last_reference(case: Case, arrays: Mapping[str, np.ndarray]) -> lis
     layout = case.attributes["layout"]
     turned = {name: np.moveaxis(a, -1, 1) if name in ("data", "weight") else a for name, a in arrays.items()}
     inner = replace(
-        case, attributes={**case.attributes, "layout": LAST[layout]}, reference="",
+        case, attributes={**case.attributes, "layout": LAST[layout]},
+        reference=ANSWER if (case.operator, layout) == ("Deconvolution", "NDHWC") else "",
         inputs={name: replace(tensor, shape=turned[name].shape) for name, tensor in case.inputs.items()},
     )  # fmt: skip
     (y,) = Reference(inner)(turned, str(arrays["data"].dtype))
@@ -158,11 +160,7 @@ SPECS = [
     ),
     Spec(  # MXNet runs the old operator over images alone
         "Convolution_v1",
-        {
-            name: [v for v in values if not isinstance(v, tuple) or len(v) == 2]
-            for name, values in WINDOW.items()
-            if name != "dilate"
-        },
+        {name: [v for v in values if not isinstance(v, tuple) or len(v) == 2] for name, values in WINDOW.items()},
         convolution, legal=fits_kernel, terms=products, reference_dtype="float32",
     ),
     Spec(
@@ -186,6 +184,36 @@ SPECS = [
         legal=fits_deconvolution,
         terms=products,
         examples=12,
+    ),
+    Spec(
+        "Deconvolution",
+        {
+            "kernel": [(2, 1, 3), (2, 2, 2)],
+            "stride": [DEFAULT, (1, 2, 1)],
+            "pad": [DEFAULT, (0, 0, 1)],
+            "adj": [DEFAULT, (0, 1, 0)],
+            "num_group": [DEFAULT, 2],
+            "layout": [DEFAULT, "NCDHW"],
+        },
+        deconvolution,
+        legal=fits_deconvolution,
+        terms=products,
+        reference=ANSWER,
+        reference_dtype="float32",
+    ),
+    Spec(
+        "Deconvolution",
+        {
+            "kernel": [(3, 2), (2, 1, 3)],
+            "stride": [DEFAULT, (2, 1), (1, 2, 1)],
+            "no_bias": [DEFAULT, False],
+            "targeted": [DEFAULT, True],
+            "layout": ["NHWC", "NDHWC"],
+        },
+        deconvolution,
+        legal=lambda a: fits_deconvolution(a) and not (a["layout"] == "NDHWC" and "targeted" in a),
+        terms=products,
+        reference=f"{__name__}:channels_last_reference",
     ),
     Spec(
         "Pooling",

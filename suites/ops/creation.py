@@ -17,8 +17,9 @@ SPECS = [
     Spec("_zeros", {"shape": SHAPES, "dtype": [*TYPES, "bool"]}, nothing, also=("_npi_zeros", "_ones", "_npi_ones")),
     Spec("_npi_zeros", {"shape": [DEFAULT, (), (0,), (2, 0)], "dtype": [DEFAULT]}, nothing, np_shape=True, also=("_npi_ones",)),
     Spec("_full", {"shape": SHAPES, "value": [0.0, 2.5, -3.0], "dtype": [*TYPES[:-1], "bool"]}, nothing),
+    Spec("_full", {"shape": SHAPES, "value": [0.0, 2.5, 3.0], "dtype": ["uint8"]}, nothing),
     Spec("_zeros_without_dtype", {"shape": SHAPES, "dtype": [0, 1, 4, 6]}, nothing),
-    Spec("_npi_identity", {"shape": [(1, 1), (3, 3)], "dtype": TYPES}, nothing),
+    Spec("_npi_identity", {"shape": [(1, 1), (3, 3)], "dtype": [*TYPES, "bool"]}, nothing),
     Spec("_eye", {"N": [1, 3], "M": [DEFAULT, 0, 2, 5], "k": [DEFAULT, 0, 1, -1, 7], "dtype": TYPES}, nothing),
     Spec("_npi_eye", {"N": [1, 3], "M": [DEFAULT, None, 2, 5], "k": [DEFAULT, 0, 1, -1, 7], "dtype": TYPES}, nothing),
     Spec("_npi_indices", {"dimensions": [(2,), (2, 3), (1, 3, 2)], "dtype": TYPES}, nothing),
@@ -33,8 +34,8 @@ SPECS = [
          lambda d, a: {"data": Tensor(d.shape(3), d.pick(("float32", "float64", "float16", "int32")), dynamic=(0, 2))}, examples=10, varying=10),
     Spec("_linspace", {"start": [0, -1.5], "stop": [2, 0.5], "num": [1, 5], "endpoint": [DEFAULT, True, False], "dtype": TYPES}, nothing),
     Spec("_npi_logspace", {"start": [0, -1.5], "stop": [2, 0.5], "num": [1, 5], "endpoint": [DEFAULT, True, False],
-                           "base": [DEFAULT, 2.0, 10.0], "dtype": [DEFAULT, "float32", "float64"]}, nothing),
-    *[Spec(f"_npi_{name}", {"M": [1, 2, 7], "dtype": [DEFAULT, "float32"]}, nothing)
+                           "base": [DEFAULT, 2.0, 10.0], "dtype": TYPES}, nothing),
+    *[Spec(f"_npi_{name}", {"M": [1, 2, 7], "dtype": [kind for kind in TYPES if kind != "float64"]}, nothing)
       for name in ("hanning", "hamming", "blackman")],
     Spec("zeros_like", {}, any_data((1, 4)), also=("ones_like",)),
     Spec("zeros_like", {}, any_data((0, 2), low=0, dynamic=False), np_shape=True, also=("ones_like",)),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from harness.operators.schema import schemas
@@ -176,7 +174,11 @@ FACTS: dict[str, dict] = {
         dtypes=("float32", *INTEGERS), left=(-9, 9), right=(-4, 4), values=(0.0, 1.0, -2.0, 7.0, -7.0, NAN, INF, -INF)
     ),
     "power": dict(
-        dtypes=NUMBERS, left=(1, 4), right=(0, 3), values=(0.0, 1.0, -2.0, 3.0, NAN, INF), whole=((-3, -2, -1, 1, 2), (-3, 3))
+        dtypes=NUMBERS,
+        left=(1, 4),
+        right=(0, 3),
+        values=(0.0, 1.0, -2.0, 3.0, NAN, INF),
+        whole=((-3, -2, -1, 1, 2), (-3, 3)),
     ),
     "maximum": dict(dtypes=NUMBERS, left=(-9, 9), right=(-9, 9), values=EDGES),
     "minimum": dict(dtypes=NUMBERS, left=(-9, 9), right=(-9, 9), values=EDGES),
@@ -276,8 +278,8 @@ def clipped(d: Draw, a: Attributes) -> Inputs:
     return {"data": Tensor(shape, dtype, -5, 5, values=special, dynamic=axes(shape))}
 
 
-def casted(d: Draw, a: Attributes, dtypes=(*NUMBERS, "bool")) -> Inputs:
-    dtype = d.pick(dtypes)
+def casted(d: Draw, a: Attributes) -> Inputs:
+    dtype = d.pick(NUMBERS if a.pop("numbers", False) else (*NUMBERS, "bool"))
     low = 0 if a["dtype"] == "uint8" and np.dtype(dtype).kind == "f" else -100
     shape = d.shape((1, 4))
     return {"data": Tensor(shape, dtype, low, 100, avoid=(0,) if a["dtype"] == "bool" else (), dynamic=axes(shape))}
@@ -359,7 +361,7 @@ SPECS = [
     Spec("_contrib_quadratic", {"a": [DEFAULT, 1.5, -2.0], "b": [DEFAULT, 0.5, 3.0], "c": [DEFAULT, 1.0, -1.0]}, unary("data")),
     Spec("clip", {"a_min": [-3.0, -1.5], "a_max": [2.0, 3.5, -1.0]}, clipped, examples=10),
     Spec("Cast", {"dtype": ["bool", "float16", "float32", "float64", "int32", "int64", "int8", "uint8"]}, casted, reference_dtype="float32", examples=15),
-    Spec("amp_cast", {"dtype": ["float16", "float32"]}, partial(casted, dtypes=NUMBERS), reference_dtype="float32"),
+    Spec("amp_cast", {"numbers": [True], "dtype": ["float16", "float32", "float64", "int32", "int64", "int8", "uint8"]}, casted, reference_dtype="float32"),
     Spec("amp_multicast", {"num_outputs": [1, 3], "cast_narrow": [DEFAULT, False, True]}, multicast, outputs=lambda a: int(a["num_outputs"]), reference_dtype="float32"),
     Spec("add_n", {}, listed("args_", "num_args", NUMBERS, high=4), terms=lambda a, i: len(i)),
     Spec("where", {}, chosen, examples=10),

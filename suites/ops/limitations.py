@@ -86,7 +86,8 @@ def _is_indefinite(case: Case) -> bool:
 LIMITATIONS = [
     Limitation(
         ("max", "min", "_np_max", "_np_min"),
-        "the largest or smallest of numbers with a NaN among them is NaN in MXNet; engines skip the NaN",
+        "the largest or smallest of numbers with a NaN among them is NaN in MXNet; engines skip a NaN that does not come "
+        "first. To look for it, all data would be read again, by models without NaN too: check with all_finite",
         "DIFFERENT",
         _has_nan,
         Case("max", {"axis": "1"}, {"data": Tensor((1, 3), values=np.array([[1.0, np.nan, 3.0]]))}),
@@ -94,7 +95,8 @@ LIMITATIONS = [
     Limitation(
         ("argmax", "argmin", "argmax_channel", "_npi_argmax", "_npi_argmin"),
         "the position of the largest or smallest of numbers with a NaN among them is that of the NaN in MXNet; "
-        "engines do not say which one they give",
+        "engines skip a NaN that does not come first. To look for it, all data would be read again, by models without "
+        "NaN too: check with all_finite",
         "DIFFERENT",
         _has_nan,
         Case("argmax", {"axis": "1"}, {"data": Tensor((1, 3), values=np.array([[1.0, np.nan, 3.0]]))}),

@@ -108,7 +108,13 @@ MORE = {
 
 SPECS = [
     Spec("BatchNorm", {**BATCH_NORM, **MORE}, batch_norm, outputs=statistics),
-    Spec("BatchNorm_v1", BATCH_NORM, images, reference_dtype="float32"),
+    Spec(
+        "BatchNorm_v1",
+        {**BATCH_NORM, "output_mean_var": [DEFAULT, False, True]},
+        images,
+        outputs=statistics,
+        reference_dtype="float32",
+    ),
     Spec(
         "_contrib_BatchNormWithReLU",
         {**BATCH_NORM, **MORE},

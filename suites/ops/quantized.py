@@ -1,12 +1,42 @@
-"""MXNet's INT8 operators: how they are drawn. Values near the middle of two integers are left out."""
+"""MXNet's INT8 operators: how they are drawn.
+
+Rounding jumps, so what is rounded is drawn away from the jumps: the steps of all ranges are powers of two, but for
+one odd factor of the result's, so that every exact number is a multiple of one over an odd number and lies well away
+from the middle between two integers. Averages need no such care: their ties are exact.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .case import DEFAULT, Attributes, Draw, Inputs, Spec, Tensor
+from .onednn import ANSWER
 
-RANGE = {"low": Tensor((1,), values=np.array([-1.5])), "high": Tensor((1,), values=np.array([1.0]))}
+STEPS = {"int8": 127.5, "uint8": 255.5}
+ODD = (21, 33, 57)
+
+
+def bounds(d: Draw, dtype: str, steps: float, prefix: str = "") -> Inputs:
+    """The two tensors of a range in which ``steps`` integers stand for 1; parameters or inputs."""
+    top, const = STEPS[dtype] / steps, d.boolean()
+    low, high = d.pick([(-top, 0.4 * top), (-0.25 * top, top)]) if dtype == "int8" else (0.0, top)
+    return {
+        f"{prefix}{name}": Tensor((1,), values=np.array([value]), const=const)
+        for name, value in (("low", low), ("high", high))
+    }
+
+
+def calibrate(a: Attributes, dtype: str, steps: float) -> None:
+    """Set the calibrated range of a result of which ``steps`` integers stand for 1."""
+    top = STEPS[dtype] / steps
+    a["min_calib_range"], a["max_calib_range"] = (0.0, top) if dtype == "uint8" else (-top, 0.5 * top)
+
+
+def integers(d: Draw, dtype: str, shape: tuple[int, ...], **more: object) -> Tensor:
+    """Small integers, mostly near 0, and the extremes."""
+    info = np.iinfo(dtype)
+    values = [*range(max(-20, info.min), 21), info.min, info.max, info.max - 1]
+    return Tensor(shape, dtype, values=values, **more)
 
 
 def floats(d: Draw, a: Attributes) -> Inputs:
@@ -18,79 +48,250 @@ def floats(d: Draw, a: Attributes) -> Inputs:
     return {"data": Tensor(whole.shape, values=whole * step, dynamic=(0,))}
 
 
+def small_floats(d: Draw, a: Attributes) -> Inputs:
+    """Integers, which quantize_v2 passes on."""
+    return {"data": integers(d, d.pick(["int8", "uint8"]), d.shape((1, 3)), dynamic=(0,))}
+
+
+def sequences(d: Draw, a: Attributes) -> Inputs:
+    return {"data": Tensor(d.shape(3), dynamic=(0,))}
+
+
 def with_range(d: Draw, a: Attributes) -> Inputs:
+    steps = {"int8": 127, "uint8": 255}[a.get("out_type", "uint8")]
     rng = np.random.default_rng(d.integer(0, 999))
-    values = (rng.integers(-140, 140, d.shape((1, 3))) + 0.2) * 1.5 / 127
-    return {"data": Tensor(values.shape, values=values, dynamic=(0,)), **RANGE}
+    values = (rng.integers(-140, 300, d.shape((1, 3))) + 0.2) * 1.5 / steps
+    return {
+        "data": Tensor(values.shape, values=values, dynamic=(0,)),
+        "low": Tensor((1,), values=np.array([-1.5])),
+        "high": Tensor((1,), values=np.array([1.0]), const=d.boolean()),
+    }
 
 
 def wide(d: Draw, a: Attributes) -> Inputs:
-    return {"data": Tensor(d.shape((1, 3)), "int32", low=-(2**30), high=2**30, dynamic=(0,)), **RANGE}
+    high = d.pick([300, 2**30])
+    data = Tensor(d.shape((1, 3)), "int32", low=-high, high=high, dynamic=(0,))
+    return {"data": data, **bounds(d, "int8", 2.0 ** d.integer(5, 8))}
 
 
 def bytes_(d: Draw, a: Attributes) -> Inputs:
-    return {"data": Tensor(d.shape((1, 3)), d.pick(["int8", "uint8"]), low=-128, high=127, dynamic=(0,)), **RANGE}
+    dtype = d.pick(["int8", "uint8"])
+    return {"data": integers(d, dtype, d.shape((1, 3)), dynamic=(0,)), **bounds(d, dtype, 40)}
 
 
-def small(d: Draw, a: Attributes) -> Inputs:
-    shape = (d.integer(1, 3), d.integer(1, 3), *d.sizes(2, 3, 6))
-    return {"data": Tensor(shape, "int8", low=-127, high=127, dynamic=(0,)), **RANGE}
+def images(d: Draw, a: Attributes) -> Inputs:
+    dims = len(a["kernel"])
+    shape = (d.integer(1, 3), d.integer(1, 3), *d.sizes(dims, 3, 6))
+    dtype = d.pick(["int8", "uint8"])
+    return {"data": integers(d, dtype, shape, dynamic=(0,)), **bounds(d, dtype, 40)}
 
 
 def embedding(d: Draw, a: Attributes) -> Inputs:
     rows, width = d.integer(1, 5), d.integer(1, 4)
     a["input_dim"], a["output_dim"] = rows, width
-    index = Tensor(d.shape((1, 2)), values=list(range(rows)), dynamic=(0,))
-    return {"data": index, "weight": Tensor((rows, width), "int8", low=-127, high=127, const=d.boolean()), **RANGE}
+    index = Tensor(d.shape((1, 2)), values=list(range(-1, rows + 1)), dynamic=(0,))
+    return {
+        "data": index,
+        "weight": Tensor((rows, width), "int8", low=-127, high=127, const=d.boolean()),
+        **bounds(d, "int8", 40),
+    }
 
 
-def calibrated(a: Attributes) -> bool:
-    return ("min_calib_range" in a) == ("max_calib_range" in a) and (
-        "min_calib_range" in a or a.get("out_type", "int8") == "int8"
-    )
+def parts(d: Draw, a: Attributes) -> Inputs:
+    count, axis = d.integer(1, 3), a.get("dim", 1)
+    shape = d.shape((axis + 1, 4))
+    a["num_args"] = count
+    data, ranges = {}, {}
+    for i in range(count):
+        dtype = d.pick(["int8", "uint8"])
+        own = list(shape)
+        own[axis] = d.integer(1, 3)
+        data[f"data{i}"] = integers(d, dtype, tuple(own), dynamic=(0,) if axis else ())
+        ranges.update(bounds(d, dtype, 2.0 ** d.integer(3, 6) * d.pick([1, 3, 5]), f"{i}_"))
+    return {**data, **ranges}
+
+
+def two(d: Draw, a: Attributes) -> Inputs:
+    kinds = d.pick([("int8", "int8"), ("uint8", "uint8"), ("int8", "uint8"), ("uint8", "int8")])
+    shape, steps = d.shape((1, 3)), [2.0 ** d.integer(4, 6) for _ in kinds]
+    if a.pop("calibrated", False):
+        calibrate(a, "uint8" if kinds == ("uint8", "uint8") else "int8", 2**9 / d.pick(ODD))
+    tensors = {name: integers(d, k, shape, dynamic=(0,)) for name, k in zip(("lhs", "rhs"), kinds)}
+    ranges = [bounds(d, k, s, f"{name}_") for name, k, s in zip("lr", kinds, steps)]
+    return {**tensors, **ranges[0], **ranges[1]}
+
+
+def two_int8(d: Draw, a: Attributes) -> Inputs:
+    shape = d.shape((1, 3))
+    if a.pop("calibrated", False):
+        calibrate(a, "int8", d.pick([3.0, 100.0]))
+    tensors = {name: integers(d, "int8", shape, dynamic=(0,)) for name in ("lhs", "rhs")}
+    return {**tensors, **bounds(d, "int8", 30, "l_"), **bounds(d, "int8", 50, "r_")}
+
+
+def normalized(d: Draw, a: Attributes) -> Inputs:
+    shape, dtype = d.shape(2 if a.get("axis") == -1 else (2, 4)), d.pick(["int8", "uint8"])
+    calibrate(a, "int8", d.pick([15.0, 40.0]))
+    channels = (shape[1],)
+    return {
+        "data": integers(d, dtype, shape, dynamic=(0,)),
+        "gamma": Tensor(channels),
+        "beta": Tensor(channels),
+        "mean": Tensor(channels),
+        "variance": Tensor(channels, low=0.5, high=2),
+        **bounds(d, dtype, 50),
+    }
+
+
+def convolved(d: Draw, a: Attributes) -> Inputs:
+    channels, a["num_filter"] = d.pick([1, 4]), d.pick([2, 4])
+    kernel = a["kernel"]
+    shape = (d.integer(1, 2), channels, *d.sizes(len(kernel), 3, 5))
+    bias = {} if a.get("no_bias") else {"bias": Tensor((a["num_filter"],), "int8", low=-127, high=127)}
+    ranges = {**bounds(d, "uint8", 64), **bounds(d, "int8", 32, "w_"), **(bounds(d, "int8", 16, "b_") if bias else {})}
+    return {
+        "data": integers(d, "uint8", shape, dynamic=(0,)),
+        "weight": integers(d, "int8", (a["num_filter"], channels, *kernel), const=d.boolean()),
+        **bias,
+        **ranges,
+    }
+
+
+def dense(d: Draw, a: Attributes) -> Inputs:
+    dtype = d.pick(["int8", "uint8"])
+    shape = d.shape((2, 3))
+    width = int(np.prod(shape[1:])) if a.get("flatten", True) else shape[-1]
+    a["num_hidden"] = d.integer(1, 4)
+    bias = {} if a.get("no_bias") else {"bias": Tensor((a["num_hidden"],), "int8", low=-127, high=127)}
+    b_range = bounds(d, "int8", d.pick([16, 2**12]), "b_") if bias else {}  # the second has parts to truncate
+    return {
+        "data": integers(d, dtype, shape, dynamic=(0,)),
+        "weight": integers(d, "int8", (a["num_hidden"], width), const=d.boolean()),
+        **bias,
+        **bounds(d, dtype, 64),
+        **bounds(d, "int8", 32, "w_"),
+        **b_range,
+    }
+
+
+def both_or_none(a: Attributes) -> bool:
+    return ("min_calib_range" in a) == ("max_calib_range" in a)
 
 
 _F = {"reference_dtype": "float32"}
+_THREE = {"outputs": 3, **_F}
 SPECS = [
-    Spec("_contrib_quantize", {"out_type": ["int8"]}, with_range, outputs=3, **_F),
+    Spec("_contrib_quantize", {"out_type": ["int8", "uint8"]}, with_range, **_THREE),
     Spec(
         "_contrib_quantize_v2",
         {
             "out_type": [DEFAULT, "int8", "uint8", "auto"],
-            "min_calib_range": [-1.5, 0.0, -0.25],
-            "max_calib_range": [1.0, 2.5],
+            "min_calib_range": [DEFAULT, -1.5, 0.0, -0.25],
+            "max_calib_range": [DEFAULT, 1.0, 2.5],
         },
         floats,
-        legal=calibrated,
-        outputs=3,
-        **_F,
+        legal=lambda a: both_or_none(a) and ("min_calib_range" in a or a.get("out_type") != "uint8"),
+        **_THREE,
+    ),
+    Spec(
+        "_contrib_quantize_v2",
+        {
+            "out_type": [DEFAULT, "uint8", "auto"],
+            "min_calib_range": [DEFAULT, -1.5],
+            "max_calib_range": [DEFAULT, 1.0],
+        },
+        small_floats,
+        legal=both_or_none,
+        **_THREE,
+    ),
+    Spec(
+        "_contrib_quantize_asym",
+        {"min_calib_range": [DEFAULT, -1.5, -1.25], "max_calib_range": [DEFAULT, 1.0, 2.0]},
+        sequences,
+        legal=both_or_none,
+        **_THREE,
     ),
     Spec("_contrib_dequantize", {"out_type": [DEFAULT, "float32"]}, bytes_, **_F),
     Spec(
         "_contrib_requantize",
         {
             "out_type": [DEFAULT, "int8", "uint8", "auto"],
-            "min_calib_range": [-0.5, 0.0],
-            "max_calib_range": [0.6, 1.2],
+            "min_calib_range": [DEFAULT, -0.5, 0.0],
+            "max_calib_range": [DEFAULT, 0.6, 1.2],
         },
         wide,
-        outputs=3,
-        **_F,
+        legal=both_or_none,
+        **_THREE,
     ),
-    Spec("_contrib_quantized_act", {"act_type": ["relu"]}, small, outputs=3, **_F),
-    Spec("_contrib_quantized_flatten", {}, small, outputs=3, **_F),
-    Spec("_contrib_quantized_embedding", {}, embedding, outputs=3, **_F),
+    Spec("_contrib_quantized_act", {"act_type": ["relu"]}, bytes_, **_THREE),
+    Spec("_contrib_quantized_flatten", {}, bytes_, **_THREE),
+    Spec("_contrib_quantized_embedding", {}, embedding, **_THREE),
     Spec(
         "_contrib_quantized_pooling",
         {
             "kernel": [(2, 2), (3, 2)],
-            "stride": [DEFAULT, (2, 1)],
+            "stride": [DEFAULT, (2, 1), (3, 2)],
             "pad": [DEFAULT, (1, 1)],
-            "pool_type": ["max"],
+            "pool_type": ["max", "avg"],
             "global_pool": [DEFAULT, True],
+            "pooling_convention": ["valid", "full"],
+            "count_include_pad": [DEFAULT, True, False],
+            "layout": [DEFAULT, "NCHW"],
         },
-        small,
-        outputs=3,
+        images,
+        **_THREE,
+    ),
+    Spec(
+        "_contrib_quantized_pooling",
+        {"kernel": [(2, 2, 2), (1, 3, 2)], "pool_type": ["max", "avg"], "layout": [DEFAULT, "NCDHW"]},
+        images,
+        **_THREE,
+    ),
+    Spec("_contrib_quantized_concat", {"dim": [DEFAULT, 0, 1, 2]}, parts, reference=ANSWER, **_THREE),
+    Spec("_contrib_quantized_elemwise_add", {"calibrated": [False, True]}, two, reference=ANSWER, **_THREE),
+    Spec("_contrib_quantized_elemwise_mul", {"calibrated": [False, True]}, two_int8, **_THREE),
+    Spec(
+        "_contrib_quantized_elemwise_mul",
+        {"calibrated": [False, True], "enable_float_output": [True]},
+        two_int8,
         **_F,
+    ),
+    Spec(
+        "_contrib_quantized_batch_norm",
+        {
+            "eps": [DEFAULT, 0.1],
+            "fix_gamma": [DEFAULT, False],
+            "axis": [DEFAULT, 1, -1],
+            "output_mean_var": [DEFAULT, True],
+        },
+        normalized,
+        reference=ANSWER,
+        **_THREE,
+    ),
+    Spec(
+        "_contrib_quantized_conv",
+        {
+            "kernel": [(2, 2), (3, 1)],
+            "stride": [DEFAULT, (2, 1)],
+            "dilate": [DEFAULT, (1, 1), (1, 2)],
+            "pad": [DEFAULT, (1, 1)],
+            "no_bias": [DEFAULT, True],
+            "layout": [DEFAULT, "NCHW"],
+        },
+        convolved,
+        **_THREE,
+    ),
+    Spec(
+        "_contrib_quantized_conv",
+        {"kernel": [(2, 2, 2), (1, 3, 2)], "no_bias": [DEFAULT, True], "layout": [DEFAULT, "NCDHW"]},
+        convolved,
+        **_THREE,
+    ),
+    Spec(
+        "_contrib_quantized_fully_connected",
+        {"no_bias": [DEFAULT, True], "flatten": [DEFAULT, False]},
+        dense,
+        reference=ANSWER,
+        **_THREE,
     ),
 ]

@@ -1,8 +1,9 @@
 """RNN: how its attributes and shapes are drawn.
 
 With oneDNN off, MXNet's float32 kernel reads uninitialised memory or raises; float64 takes the plain kernel. On the
-CPU it refuses ``use_sequence_length`` (the reference runs it on each row, cut to its length) and ends the process with
-``projection_size`` (the reference is written out here, after the equations of cuDNN's LSTM with projection).
+CPU it refuses ``use_sequence_length`` (the reference runs it on each row, cut to its length) and limits of the cell
+state, and ends the process with ``projection_size`` (the references of both are written out here, after cuDNN's
+equations).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import numpy as np
 from harness.frontend.compat import mxnet
 
 from .case import DEFAULT, Attributes, Case, Draw, Inputs, Spec, Tensor
-from .limitations import Limitation
 
 GATES = {"rnn_relu": 1, "rnn_tanh": 1, "lstm": 4, "gru": 3}
 
@@ -50,12 +50,8 @@ def rnn(d: Draw, a: Attributes) -> Inputs:
 def reference(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """MXNet in float64, with the type of the data."""
     wide = {name: np.asarray(a, np.float64) for name, a in arrays.items()}
-    if {"projection_size", "lstm_state_clip_min"} & set(case.attributes):
-        found = _written_out(case, wide)
-    elif case.attributes.get("use_sequence_length") == "True":
-        found = _row_by_row(case, wide)
-    else:
-        found = _run(case, wide)
+    run = _written_out if {"projection_size", "lstm_state_clip_min"} & set(case.attributes) else _run
+    found = _row_by_row(run, case, wide) if case.attributes.get("use_sequence_length") == "True" else run(case, wide)
     return [y.astype(arrays["data"].dtype) for y in found[: case.outputs]]
 
 
@@ -66,7 +62,9 @@ def _run(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     return [y.asnumpy() for y in (found if isinstance(found, list) else [found])]
 
 
-def _row_by_row(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+def _row_by_row(
+    run: Callable[[Case, Mapping[str, np.ndarray]], list[np.ndarray]], case: Case, arrays: Mapping[str, np.ndarray]
+) -> list[np.ndarray]:
     """Each sequence alone and cut to its length; what lies behind it is 0."""
     whole = dict(arrays)
     lengths = np.rint(whole.pop("sequence_length")).astype(int)
@@ -74,7 +72,7 @@ def _row_by_row(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray
     rows = []
     for row, length in enumerate(lengths):
         one = {name: a if name == "parameters" else a[:, row : row + 1] for name, a in whole.items()}
-        y, *ends = _run(plain, {**one, "data": one["data"][:length]})
+        y, *ends = run(plain, {**one, "data": one["data"][:length]})
         rows.append([np.pad(y, ((0, len(whole["data"]) - length), (0, 0), (0, 0))), *ends])
     return [np.concatenate(parts, axis=1) for parts in zip(*rows)]
 
@@ -131,9 +129,8 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def legal(a: Attributes) -> bool:
-    if "projection_size" in a:
-        return a["mode"] == "lstm" and not a.get("use_sequence_length")
-    return True
+    limits = ["lstm_state_clip_min" in a, "lstm_state_clip_max" in a]
+    return (a["mode"] == "lstm" or ("projection_size" not in a and not any(limits))) and limits[0] == limits[1]
 
 
 def outputs(a: Attributes) -> int:
@@ -152,6 +149,8 @@ SPECS = [
             "p": [DEFAULT, 0.3, 0.6],
             "use_sequence_length": [DEFAULT, False, True],
             "projection_size": [DEFAULT, 1, 2],
+            "lstm_state_clip_min": [DEFAULT, -0.4, -0.1],
+            "lstm_state_clip_max": [DEFAULT, 0.3, 0.05],
             "lstm_state_clip_nan": [DEFAULT, False, True],
         },
         rnn,
@@ -161,31 +160,3 @@ SPECS = [
         reference=f"{__name__}:reference",
     ),
 ]
-
-_SMALL = {
-    "data": Tensor((2, 1, 2)),
-    "parameters": Tensor((48,)),
-    "state": Tensor((1, 1, 2)),
-    "state_cell": Tensor((1, 1, 2)),
-}
-_LSTM = {"mode": "lstm", "state_size": "2", "num_layers": "1"}
-
-LIMITATIONS = [
-    Limitation(
-        ("RNN",),
-        "limits of the cell state (lstm_state_clip_min and _max): ONNX's LSTM has none",
-        "UNSUPPORTED",
-        lambda case: "lstm_state_clip_min" in case.attributes or "lstm_state_clip_max" in case.attributes,
-        Case("RNN", {**_LSTM, "lstm_state_clip_min": "-1", "lstm_state_clip_max": "1"}, _SMALL,
-             reference=f"{__name__}:reference"),
-    ),
-    Limitation(
-        ("RNN",),
-        "sequence lengths together with projections",
-        "UNSUPPORTED",
-        lambda case: "projection_size" in case.attributes and case.attributes.get("use_sequence_length") == "True",
-        Case("RNN", {**_LSTM, "projection_size": "2", "use_sequence_length": "True"},
-             {**_SMALL, "parameters": Tensor((52,)), "sequence_length": Tensor((1,), "int32", values=[2])},
-             reference=f"{__name__}:reference"),
-    ),
-]  # fmt: skip

@@ -69,6 +69,11 @@ def typed_reduction(d: Draw, a: Attributes) -> Inputs:
     return {"a": Tensor(shape, dtype, -3, 3, dynamic=(0,) if shape else ())}
 
 
+def of_type(attribute: str, name: str, sizes: tuple[int, int] = (1, 5)) -> Build:
+    """Data of the type that an attribute asks for."""
+    return lambda d, a: {name: Tensor(d.sizes(rank_for(d, a.get("axis")), *sizes), a[attribute], dynamic=(0,))}
+
+
 def averaged(d: Draw, a: Attributes) -> Inputs:
     axis = a.get("axis")
     shape = d.sizes(rank_for(d, axis), 1, 4)
@@ -148,6 +153,7 @@ SPECS = [
     Spec("prod", LEGACY, tensor((*FLOATS, "int32", "int64", "int8"), -2, 2, sizes=(1, 3)), terms=elements, also=("nanprod",), examples=8),
     Spec("max", LEGACY, tensor((*FLOATS, *INTEGERS), -9, 9, values=(INF, -INF, 0.0, -0.0), distinct=True), also=("min",), examples=8),
     Spec("norm", {"ord": [DEFAULT, 1, 2], "axis": [DEFAULT, None, 0, -1, (1,), (0, 2)], "keepdims": [DEFAULT, False, True], "out_dtype": [DEFAULT, None]}, tensor(("float32",)), terms=elements, reference_dtype="float32"),
+    Spec("norm", {"ord": [DEFAULT, 1, 2], "axis": [DEFAULT, 0, (0, 2)], "out_dtype": ["float16", "float32", "float64"]}, of_type("out_dtype", "data"), terms=elements, reference_dtype="float32"),
     Spec("moments", {"axes": [(0,), (1,), (0, 2), (-1,)], "keepdims": [DEFAULT, False, True]}, tensor(("float32",), rank=(1, 4), key="axes"), terms=elements, outputs=2),
     Spec("_np_sum", {**NP, "dtype": [DEFAULT, None, "float16", "float32", "float64", "int32", "int64", "int8"], "initial": [DEFAULT, None]}, typed_reduction, terms=elements, np_shape=True, reference_dtype="float32", examples=10),
     Spec("_np_prod", {**NP, "dtype": [DEFAULT, None, "float16", "float32", "float64", "int32", "int64", "int8"], "initial": [DEFAULT, None]}, typed_reduction, terms=elements, np_shape=True, reference_dtype="float32", examples=10),
@@ -155,6 +161,7 @@ SPECS = [
     Spec("_npi_mean", {**NP, "dtype": [DEFAULT, None, "float16", "float32", "float64"], "initial": [DEFAULT, None]}, typed_reduction, terms=elements, np_shape=True, reference_dtype="float32", examples=10),
     Spec("_np_any", NP, tensor((*FLOATS, *INTEGERS, "bool"), 0, 1, values=(0.0, NAN, -0.0)), np_shape=True, also=("_np_all",)),
     Spec("_npi_var", {**NP, "dtype": [DEFAULT, None, "float32"], "ddof": [DEFAULT, 0, 1]}, tensor(("float32",), name="a", sizes=(2, 4)), legal=lambda a: a.get("axis") != (), terms=elements, np_shape=True, also=("_npi_std",)),
+    Spec("_npi_var", {"axis": [DEFAULT, (0,), (0, 2)], "dtype": ["float16", "float64"], "ddof": [DEFAULT, 1]}, of_type("dtype", "a", (2, 4)), terms=elements, np_shape=True, reference_dtype="float32", also=("_npi_std",)),
     Spec("_npi_average", {"axis": [DEFAULT, None, (0,), (-1,), (0, 2)], "returned": [DEFAULT, False, True], "weighted": [DEFAULT, True, False]}, averaged, terms=elements, outputs=2, np_shape=True),
     Spec("argmax", LAST, tensor((*FLOATS, "int32"), -9, 9, distinct=True, rank=(2, 4)), also=("argmin",), reference_dtype="float32"),
     Spec("_npi_argmax", LAST, tensor((*FLOATS, "int32"), -9, 9, distinct=True, rank=(2, 4)), np_shape=True, also=("_npi_argmin",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from harness import numerics
 from harness.engines.mxnet import symbol_of
 from harness.frontend.compat import mxnet
+from harness.frontend.symbol import parse_symbol
 from harness.graph import Node
 
 from .case import Case
@@ -25,15 +27,20 @@ class MXNetRefuses(Exception):
 
 
 def node_of(case: Case) -> Node:
-    return Node("op", case.operator, (), dict(case.attributes))
+    return Node("op", case.operator, (), dict(case.attributes), tuple(map(parse_symbol, case.subgraphs)))
 
 
 IN_PLACE = ("_npi_boolean_mask_assign_scalar", "_npi_boolean_mask_assign_tensor", "_scatter_set_nd")
 
 
 def _callable(case: Case, symbol: Any) -> Callable[..., Any]:
-    """The operator as a function of arrays. MXNet's CachedOp wants inputs, and a gradient, which not every one has."""
+    """The operator as a function of arrays. MXNet's CachedOp wants inputs, and a gradient, which not every one has.
+
+    What oneDNN fused keeps the weights of its first call, so it is bound anew each time.
+    """
     mx = mxnet()
+    if case.subgraphs:
+        return functools.partial(_bound, symbol)
     if case.operator not in IN_PLACE:
         try:
             return mx.ndarray.CachedOp(symbol)
@@ -48,6 +55,14 @@ def _callable(case: Case, symbol: Any) -> Callable[..., Any]:
         return mx._ctypes.ndarray._imperative_invoke(handle.value, arrays, keys, values, out, False, False)
 
     return invoke
+
+
+def _bound(symbol: Any, *arrays: Any) -> Any:
+    """The outputs of a symbol for the arrays of ``symbol.list_inputs()``."""
+    given, states = dict(zip(symbol.list_inputs(), arrays)), set(symbol.list_auxiliary_states())
+    arguments = {name: array for name, array in given.items() if name not in states}
+    aux = {name: array for name, array in given.items() if name in states}
+    return symbol.bind(mxnet().cpu(), arguments, aux_states=aux, grad_req="null").forward(is_train=False)
 
 
 class Reference:

@@ -34,6 +34,7 @@ def from_json(text: str) -> Case:
     """The case that :func:`to_json` wrote."""
     whole = json.loads(text)
     whole["inputs"] = {name: _read_tensor(entry) for name, entry in whole["inputs"].items()}
+    whole["subgraphs"] = tuple(whole.get("subgraphs", ()))
     return Case(**whole)
 
 

@@ -56,6 +56,11 @@ SPECS = [
     for names, scalars, draws in TABLE
 ]
 SPECS += [  # a number beside integers that is none of them, or none of their type
-    Spec(f"_npi_{name}_scalar", {"scalar": [2.5, -3.0, 300.0, 3e9, -2.5e9], "is_int": [False]}, tensor(INTEGERS[:-1]), examples=2)
+    Spec(
+        f"_npi_{name}_scalar",
+        {"scalar": [2.5, -3.0, 300.0, 3e9, -2.5e9], "is_int": [False]},
+        tensor(INTEGERS[:-1]),
+        examples=2,
+    )
     for name in ("equal", "not_equal", "greater", "greater_equal", "less", "less_equal")
 ]

@@ -19,6 +19,7 @@ from . import library as libraries
 from . import options as opts
 from .build import Recipe, Refusal
 from .check import check_model
+from .integers import with_wide_integers
 from .lane import Pending
 from .library import Library, Log
 from .profiles import make_profiles
@@ -110,11 +111,12 @@ class TensorRTEngine:
         cuda = self.cuda if ordinal == self.cuda.device.ordinal else libraries.open_device(ordinal)
         cuda.use()
         self.library.register_plugins(request.model)
+        model = with_wide_integers(request.model)
         cache = shared_cache.open_cache(request.cache_dir)
         further, unknown = (opts.value_of(request.options, name) for name in ("profiles", "unknown_sizes"))
-        profiles = make_profiles(request.model, request.profile, further, unknown)
+        profiles = make_profiles(model, request.profile, further, unknown)
         timing = self._timing_path(request.options, cuda, cache)
-        recipe = Recipe(request.name, request.model, profiles, request.options, request.precision, timing)
+        recipe = Recipe(request.name, model, profiles, request.options, request.precision, timing)
         refittable = bool(opts.value_of(request.options, "refit") or opts.value_of(request.options, "strip"))
         return Order(recipe, cuda, cache, self.key_fields(recipe, cuda.device, refittable), refittable)
 

@@ -10,6 +10,7 @@ from ...errors import BuildError, OptionError
 from ..base import Profile, Range
 from . import library as libraries
 from .build import Recipe, Refusal, builder_refusals, parser_refusals, run_builder, start
+from .integers import with_wide_integers
 from .profiles import make_profiles
 
 DEFAULT_TARGETS = ("SM89", "SM120")
@@ -45,6 +46,7 @@ def check_model(
     for target in compute_capabilities:
         if target not in known:
             raise OptionError(f"compute_capabilities: {target!r} is none of {', '.join(known)}")
+    model = with_wide_integers(model)
     profiles = make_profiles(model, profile or {}, (), unknown_sizes)
     recipe = Recipe(name, model, profiles, dict(options or {}), targets=tuple(compute_capabilities))
     job = start(library, recipe)

@@ -1,0 +1,55 @@
+"""Special functions and the densities that need them: how their inputs are drawn."""
+
+from __future__ import annotations
+
+from .case import DEFAULT, Attributes, Build, Draw, Inputs, Spec, Tensor
+from .elementwise import EDGES, FLOATS, unary
+
+POLES = (-1.0, -2.0, -8.0, -1e9)
+MINIMA = (1.4616321, -2.609, -0.50408, -1.5735, 0.25, 1.25, 2.25, 8.0)
+
+
+def sampled(**parameters: tuple[float, float]) -> Build:
+    """Samples in rows, one parameter each."""
+
+    def build(d: Draw, a: Attributes) -> Inputs:
+        shape = d.shape((2, 3))
+        found = {name: Tensor(shape[:1], "float32", *between) for name, between in parameters.items()}
+        return {"sample": Tensor(shape, low=0.05, high=9, dynamic=(0, 1)), **found}
+
+    return build
+
+
+def shares(d: Draw, a: Attributes) -> Inputs:
+    rows, samples, parts = d.sizes(3, 1, 4)
+    middle = (samples,) if d.boolean() else ()
+    return {
+        "sample": Tensor((rows, *middle, parts), low=0.05, high=0.9),
+        "alpha": Tensor((rows, parts), low=0.1, high=4),
+    }
+
+
+IS_LOG = {"is_log": [DEFAULT, False, True]}
+POSITIVE = (0.3, 4.0)
+SPECS = [
+    Spec(
+        "gamma",
+        {},
+        unary("data", FLOATS, -6, 9, values=(*EDGES, *POLES, *MINIMA, 34.9, -33.5, 1e-30)),
+        examples=20,
+    ),
+    Spec(
+        "gammaln", {}, unary("data", FLOATS, -6, 20, values=(*EDGES, *POLES, *MINIMA, 1e30, -1e-30, 3e36)), examples=20
+    ),
+    Spec(
+        "erfinv",
+        {},
+        unary("data", FLOATS, -0.999, 0.999, values=(*EDGES, -1.0, 1e-30, 0.9999999, -0.9999)),
+        examples=20,
+    ),
+    Spec("_random_pdf_gamma", IS_LOG, sampled(alpha=POSITIVE, beta=POSITIVE)),
+    Spec("_random_pdf_poisson", IS_LOG, sampled(lam=POSITIVE)),
+    Spec("_random_pdf_negative_binomial", IS_LOG, sampled(k=POSITIVE, p=(0.1, 0.9))),
+    Spec("_random_pdf_generalized_negative_binomial", IS_LOG, sampled(mu=POSITIVE, alpha=POSITIVE)),
+    Spec("_random_pdf_dirichlet", IS_LOG, shares, terms=lambda a, i: i["alpha"].shape[-1]),
+]
