@@ -6,10 +6,12 @@ lines of the lowerings that each case runs through: a fault elsewhere cannot cha
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import hashlib
 import importlib
+import inspect
 import os
 import pickle
 import re
@@ -60,6 +62,11 @@ class Known:
     def __str__(self) -> str:
         return f"{self.case}{' with varying sizes' if self.dynamic else ''}"
 
+    @property
+    def digest(self) -> str:
+        """What the verdict of this case depends on, but for the lowerings."""
+        return digest(to_json(self.case), self.dynamic, _reference())
+
     def compiled(self) -> Any:
         """The model, compiled anew."""
         return check.compiled(self.case, self.case.arrays(), "onnxruntime", "fp32", self.dynamic)
@@ -82,6 +89,11 @@ class KnownLoop:
     def __str__(self) -> str:
         name = test_control.CASES[self.number][0].__name__.strip("_")
         return f"test_control_flow[{name}-{'parameter' if self.constant else 'input'}]"
+
+    @property
+    def digest(self) -> str:
+        """What the verdict of this case depends on, but for the lowerings: its name; its code is what all share."""
+        return str(self)
 
     def wrong(self) -> str:
         """What is wrong with the compiled answer; "" if nothing is."""
@@ -136,7 +148,8 @@ def traced() -> Iterator[set[Line]]:
         sys.settrace(before)
 
 
-def _digest(*parts: object) -> str:
+def digest(*parts: object) -> str:
+    """A short hash of texts."""
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:24]
 
 
@@ -152,7 +165,7 @@ def _common() -> str:
     families -= {LOWERINGS / name for name in _INFRASTRUCTURE}
     paths = [path for folder in (HOME / "harness", CASES) for path in sorted(folder.rglob("*.py"))]
     versions = [f"{name} {metadata.version(name)}" for name in ("hypothesis", "mxnet", "numpy", "onnxruntime")]
-    return _digest(*versions, *(_text(path) for path in paths if path not in families))
+    return digest(*versions, *(_text(path) for path in paths if path not in families))
 
 
 @functools.cache
@@ -178,25 +191,33 @@ def _imported(module: str) -> set[str]:
     return found
 
 
-def _state(operator: str) -> str:
-    """A digest of the code that an operator's cases depend on."""
-    lowerings = {sys.modules[function.__module__].__file__ for function in functions_of(operator)}
-    suite = [CASES / f"{name}.py" for name in _imported(_family_files().get(operator, "test_control"))]
-    return _digest(_common(), *(_text(path) for path in sorted([*map(Path, lowerings), *suite])))
+@functools.cache
+def code(operator: str) -> str:
+    """A digest of the code that an operator's answers depend on: what all share, and the functions of its lowering."""
+    functions = functions_of(operator)
+    modules = sorted({function.__module__ for function in functions})
+    sources = sorted(inspect.getsource(function) for function in functions)
+    return digest(_common(), *sources, *map(_statements, modules))
 
 
 @functools.cache
-def state() -> str:
-    """A digest of all code that a verdict on a fault depends on."""
-    here = [Path(__file__).with_name(name) for name in ("fault_kinds.py", "planting.py", "known.py")]
-    return _digest(_common(), *(_text(path) for folder in (LOWERINGS, CASES) for path in sorted(folder.glob("*.py"))),
-                   *map(_text, here))  # fmt: skip
+def _statements(module: str) -> str:
+    """What a module does when it is imported: its tables and constants, and what it registers in loops."""
+    steps = ast.parse(_text(Path(sys.modules[module].__file__ or ""))).body
+    kept = [step for step in steps if not isinstance(step, (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom))]
+    return "\n".join(ast.unparse(step) for step in kept)
+
+
+def _state(operator: str) -> str:
+    """A digest of the code that an operator's cases depend on."""
+    suite = [CASES / f"{name}.py" for name in _imported(_family_files().get(operator, "test_control"))]
+    return digest(code(operator), *(_text(path) for path in sorted(suite)))
 
 
 @functools.cache
 def _reference() -> str:
     """A digest of how MXNet's answers come about."""
-    return _digest(
+    return digest(
         *(_text(path) for path in (*sorted((HOME / "harness/numerics").glob("*.py")), CASES / "reference.py"))
     )
 
@@ -258,7 +279,7 @@ class Store:
 
     def known(self, case: Case, dynamic: bool) -> Known:
         """A case with its answers and lines; an error if it fails without a fault."""
-        path = self.folder / "answers" / f"{_digest(to_json(case), _reference())}.pickle"
+        path = self.folder / "answers" / f"{digest(to_json(case), _reference())}.pickle"
         if not path.exists():
             _write(path, answers(case, case.arrays(), "fp32"))
         with path.open("rb") as file:

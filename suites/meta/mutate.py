@@ -4,8 +4,8 @@
 
 Faults are planted in worker processes that may die or hang and are replaced: a fault that ends the process or takes for
 ever is caught, by that case. It is judged by the cases that run through the changed line, those of the
-operator for which it was chosen first, until one fails. The file is written row by row; what is in it already, for the
-same code, is not done again.
+operator for which it was chosen first, until one fails. The file is written row by row; a verdict that is in it already is
+not asked for again while the code and the cases that it depends on are the same.
 
 What survives and changes no answer is told apart by suites/meta/equivalent.py, with an argument for each.
 """
@@ -13,13 +13,15 @@ What survives and changes no answer is told apart by suites/meta/equivalent.py, 
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import json
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from suites.ops.coverage import drawn
 
 from .equivalent import explanation
 from .isolation import Outcome, Report, each
-from .known import LOOPS, Known, KnownLoop, Line, Store, specs_of, state
+from .known import LOOPS, Known, KnownLoop, Line, Store, code, digest, specs_of
 from .planting import Fault, all_faults, choose, planted
 
 SECONDS = 20  # for one case: a fault may loop for ever
@@ -54,6 +56,8 @@ class Row:
         seconds: how long it took.
         equivalent: whether it is known to change no answer.
         why: the argument why no case catches it, if there is one.
+        key: what tells the fault from every other one, wherever in the file it is.
+        state: a digest of what the verdict depends on (:meth:`Judge.state`).
     """
 
     operator: str
@@ -72,6 +76,7 @@ class Row:
     equivalent: bool
     why: str
     key: str
+    state: str
 
 
 # --- judging ---------------------------------------------------------------------------------------------------------
@@ -86,8 +91,11 @@ class Judge:
         self.store = store
         self.reach: dict[Line, list[Place]] = {}
         self.served: dict[str, list[Any]] = {}
+        self.known: dict[str, list[tuple[str, str]]] = {}
         for operator in operators:
-            for number, known in enumerate(store.load(operator)):
+            cases = store.load(operator)
+            self.known[operator] = [(str(known), known.digest) for known in cases]
+            for number, known in enumerate(cases):
                 for line in known.lines:
                     self.reach.setdefault(line, []).append((operator, number))
 
@@ -102,6 +110,16 @@ class Judge:
             turn[owner] += 1
             ranked.append((owner != operator, turn[owner], owner, number))
         return [(owner, number) for *_, owner, number in sorted(ranked)]
+
+    def state(self, fault: Fault, operators: Sequence[str], case: str) -> str:
+        """What a verdict depends on: the case that failed and the code it runs; if none did, all cases and their code."""
+        kinds = Path(__file__).with_name("fault_kinds.py").read_text("utf-8")
+        names = sorted({*operators} & {*self.known})
+        used = [(name, own) for name in names for text, own in self.known[name] if case in ("", text)]
+        if case:
+            used = used[:1]
+        codes = [code(name) for name in sorted({name for name, _ in used})]
+        return digest(fault.key, kinds, *codes, *(own for _, own in used))
 
     def work(self, task: tuple[str, Fault, Sequence[str]], report: Report) -> dict[str, Any]:
         """In the child: what the cases say."""
@@ -158,6 +176,7 @@ class Judge:
             found.get("changed", 0),
             outcome.seconds,
             key=fault.key,
+            state=self.state(fault, operators, found["case"]),
             **explained(fault, found["caught"]),
         )
 
@@ -209,6 +228,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=600, help="how many; 0 is all that there are")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--operators", nargs="*", help="only faults that concern these")
+    parser.add_argument("--only", default="", help="of those chosen only these: a regular expression in their keys")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", type=Path, help="where the rows are stored, and read from if they are there")
     given = parser.parse_args()
@@ -220,17 +240,26 @@ def main() -> int:
     served = sorted({name for _, fault in chosen for name in faults[fault]} & {*specs_of(), *LOOPS})
     for operator, outcome in store.make(served, given.workers):
         print(f"without a fault: {operator}: {outcome.step}: {' '.join(outcome.death.split())[-600:]}", flush=True)
-    rows = _stored(given.json, state())
+    judge = Judge(store, served)
+    rows = {}
+    for operator, fault in chosen:
+        row = _stored(given.json).get(fault.key)
+        if row and row.state == judge.state(fault, faults[fault], row.case):
+            rows[row.key] = replace(row, operator=operator, line=fault.line, **explained(fault, row.caught))
+    print(f"{len(rows)} of {len(chosen)} faults are judged already", flush=True)
     left = [(operator, fault, faults[fault]) for operator, fault in chosen if fault.key not in rows]
-    for number, row in enumerate(Judge(store, served).run(left, given.workers), 1):
+    left = [task for task in left if re.search(given.only, task[1].key)]
+    for number, row in enumerate(judge.run(left, given.workers), 1):
         rows[row.key] = row
         if not row.caught and not row.why:
             place = f"{row.file}:{row.line} {row.function}"
             print(f"survived: {place}: {row.kind}: {row.change}  [{row.operator}: {row.reaching} cases reach it, "
                   f"{row.changed} emit other ONNX]", flush=True)  # fmt: skip
-        if given.json and (number % 20 == 0 or number == len(left)):
+        if given.json and number % 20 == 0:
             _write(given.json, [rows[fault.key] for _, fault in chosen if fault.key in rows], command)
-    found = [rows[fault.key] for _, fault in chosen]
+    found = [rows[fault.key] for _, fault in chosen if fault.key in rows]
+    if given.json:
+        _write(given.json, found, command)
     refuted = [row for row in found if row.caught and row.why]
     for row in refuted:
         print(f"suites/meta/equivalent.py is wrong about {row.key}: {row.case} catches it ({row.check})")
@@ -245,16 +274,17 @@ def score(rows: Sequence[Row]) -> tuple[int, int]:
     return sum(row.caught for row in rows), sum(not row.equivalent for row in rows)
 
 
-def _stored(path: Path | None, wanted: str) -> dict[str, Row]:
-    """The rows of a file by their faults' keys, if it was made with this state of the code."""
+@functools.cache
+def _stored(path: Path | None) -> dict[str, Row]:
+    """The rows of a file by their faults' keys."""
     content = json.loads(path.read_text("utf-8")) if path is not None and path.exists() else {}
-    return {entry["key"]: Row(**entry) for entry in content["rows"]} if content.get("state") == wanted else {}
+    return {entry["key"]: Row(**entry) for entry in content.get("rows", [])}
 
 
 def _write(path: Path, rows: Sequence[Row], command: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     caught, judged = score(rows)
-    head = {"command": command, "planted": judged, "caught": caught, "equivalent": len(rows) - judged, "state": state()}
+    head = {"command": command, "planted": judged, "caught": caught, "equivalent": len(rows) - judged}
     lines = ",\n".join(json.dumps(asdict(row)) for row in rows)
     text = f'{json.dumps(head)[:-1]}, "rows": [\n{lines}\n]}}\n'
     temporary = path.with_suffix(".part")

@@ -14,9 +14,9 @@ import contextlib
 import copy
 import dis
 import functools
+import hashlib
 import inspect
-import itertools
-import random
+import linecache
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,8 +75,9 @@ class Fault:
 
     @property
     def key(self) -> str:
-        """What tells it from every other fault of the same code."""
-        return "|".join(map(str, (self.where, self.place, self.kind, self.change, self.operator)))
+        """What tells it from every other fault, wherever in its file the code is."""
+        line = linecache.getline(str(HOME / self.file), self.line).strip() if self.function.endswith(">") else ""
+        return "|".join(map(str, (self.file, self.function, line, self.place, self.kind, self.change, self.operator)))
 
 
 # --- functions -------------------------------------------------------------------------------------------------------
@@ -324,55 +325,45 @@ def all_faults(operators: Sequence[str] | None = None) -> dict[Fault, tuple[str,
 def choose(
     faults: Mapping[Fault, Sequence[str]], count: int, seed: int, operators: Sequence[str] | None = None
 ) -> list[tuple[str, Fault]]:
-    """A sample, the same for a seed: operators and families have their turns alternately, and each time the kinds and
-    functions seen least so far are preferred.
+    """A sample, the same for a seed: one fault of each function and one of each kind in turn, then a second one, ...
+
+    Which ones comes from hashes alone: a change of the code elsewhere changes nothing of the order.
 
     Args:
         faults: all of them, with the operators that each concerns.
         count, seed: how many, and which ones.
-        operators: who has turns; by default all.
+        operators: who they are to be chosen for; by default all.
 
     Returns:
         Pairs of an operator that the fault concerns, and the fault.
     """
-    rng = random.Random(seed)
-    by_operator: dict[str, list[Fault]] = {}
-    by_family: dict[str, list[Fault]] = {}
-    for fault, served in faults.items():
-        by_family.setdefault(fault.module, []).append(fault)
-        for operator in served:
-            if operators is None or operator in operators:
-                by_operator.setdefault(operator, []).append(fault)
-    groups = [_shuffled(by_operator, rng), _shuffled(by_family, rng)]
-    kinds: Counter[str] = Counter()
-    places: Counter[tuple[str, str]] = Counter()
-    chosen: dict[Fault, str] = {}
-    for turn in itertools.count():
-        if len(chosen) == min(count, len(faults)):
-            break
-        group = groups[turn % 2]
-        name = group.names[turn // 2 % len(group.names)]
-        group.members[name] = [fault for fault in group.members[name] if fault not in chosen]
-        if group.members[name]:
-            best = min(group.members[name], key=lambda f: kinds[f.kind] + 4 * places[f.module, f.function])
-            chosen[best] = name if turn % 2 == 0 else rng.choice(faults[best])
-            kinds[best.kind] += 1
-            places[best.module, best.function] += 1
-    return [(operator, fault) for fault, operator in chosen.items()]
+    ordered = sorted(faults, key=lambda fault: _random(seed, fault.key))
+    turns = [_in_turn(ordered, lambda f: (f.module, f.function, f.first_line)), _in_turn(ordered, lambda f: f.kind)]
+    chosen = list(dict.fromkeys(fault for pair in zip(*turns, strict=True) for fault in pair))[:count]
+    used: Counter[str] = Counter()
+    found = []
+    for fault in chosen:
+        served = [
+            (used[name], _random(seed, name), name) for name in faults[fault] if operators is None or name in operators
+        ]
+        *_, operator = min(served)
+        used[operator] += 1
+        found.append((operator, fault))
+    return found
 
 
-@dataclass(frozen=True)
-class _Group:
-    names: list[str]
-    members: dict[str, list[Fault]]
+def _random(seed: int, text: str) -> bytes:
+    return hashlib.sha256(f"{seed} {text}".encode()).digest()
 
 
-def _shuffled(members: dict[str, list[Fault]], rng: random.Random) -> _Group:
-    names = sorted(members)
-    rng.shuffle(names)
-    for name in names:
-        rng.shuffle(members[name])
-    return _Group(names, members)
+def _in_turn(faults: Sequence[Fault], group: Callable[[Fault], Any]) -> list[Fault]:
+    """The first one of each group, then the second one of each, ..."""
+    seen: Counter[Any] = Counter()
+    ranks = []
+    for fault in faults:
+        seen[group(fault)] += 1
+        ranks.append(seen[group(fault)])
+    return [fault for _, fault in sorted(zip(ranks, faults, strict=True), key=lambda pair: pair[0])]
 
 
 # --- planting --------------------------------------------------------------------------------------------------------
