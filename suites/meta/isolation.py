@@ -60,7 +60,7 @@ class _Worker(Generic[Task]):
         self.left, self.seconds = deque(tasks), seconds
         self.noise = tempfile.TemporaryFile()  # noqa: SIM115  close() does
         self.pipe, end = _FORK.Pipe(duplex=False)
-        self.process = _FORK.Process(target=_child, args=(tasks, work, end, self.noise.fileno()), daemon=True)
+        self.process = _FORK.Process(target=_child, args=(tasks, work, end, self.noise.fileno()))
         self.process.start()
         end.close()
         self.usage = psutil.Process(self.process.pid)

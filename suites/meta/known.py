@@ -194,10 +194,13 @@ def _imported(module: str) -> set[str]:
 @functools.cache
 def code(operator: str) -> str:
     """A digest of the code that an operator's answers depend on: what all share, and the functions of its lowering."""
-    functions = functions_of(operator)
+    functions = [function for function in functions_of(operator) if Path(function.__code__.co_filename).is_file()]
     modules = sorted({function.__module__ for function in functions})
-    sources = sorted(inspect.getsource(function) for function in functions)
+    sources = sorted({_source(function.__code__) for function in functions})
     return digest(_common(), *sources, *map(_statements, modules))
+
+
+_source = functools.cache(inspect.getsource)
 
 
 @functools.cache
