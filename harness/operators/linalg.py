@@ -191,7 +191,7 @@ def _placed(cx: Context, data: Value, places: Array, n: int) -> Value:
     sources[places] = np.arange(count)
     pads = [0] * (2 * data.rank - 1) + [1]
     longer = TensorType(data.dtype, (*data.shape[:-1], count + 1))
-    padded = cx.op("Pad", data, cx.ints(*pads), cx.const(np.zeros((), data.dtype)), type=longer)
+    padded = cx.op("Pad", data, cx.ints(*pads), type=longer)
     kind = TensorType(data.dtype, (*data.shape[:-1], n, n))
     return cx.op("Gather", padded, cx.const(sources.reshape(n, n)), type=kind, axis=data.rank - 1)
 
@@ -221,9 +221,8 @@ def _cholesky(cx: Context, data: Value) -> Value:
         column = cx.op("Div", column, cx.op("Sqrt", _rows(cx, column, 0, 1)), type=column.type)
         pads = [0] * data.rank * 2
         pads[data.rank - 2] = k
-        zero = cx.const(np.zeros((), data.dtype))
         whole = TensorType(data.dtype, (*data.shape[:-1], 1))
-        columns.append(cx.op("Pad", column, cx.ints(*pads), zero, type=whole) if k else column)
+        columns.append(cx.op("Pad", column, cx.ints(*pads), type=whole) if k else column)
     return _stacked(cx, columns, data.shape, -1)
 
 

@@ -67,12 +67,15 @@ Change = tuple[str, ast.AST]
 # --- one node --------------------------------------------------------------------------------------------------------
 
 
-def changes(node: ast.AST, schemas: list[Schema], names: Mapping[str, Any]) -> Iterator[Change]:
+def changes(
+    node: ast.AST, schemas: list[Schema], names: Mapping[str, Any], only_none: bool = False
+) -> Iterator[Change]:
     """The faults that can be planted at a node: a kind, and what stands there instead.
 
     Args:
         schemas: those of the operators that the function serves.
         names: the function's globals.
+        only_none: whether the code only asks if the node is None: then another number is no fault.
     """
     if isinstance(node, ast.Constant):
         yield from _constant(node)
@@ -88,7 +91,8 @@ def changes(node: ast.AST, schemas: list[Schema], names: Mapping[str, Any]) -> I
     elif isinstance(node, (ast.IfExp, ast.If)):
         yield "negated condition", _with(node, test=ast.UnaryOp(ast.Not(), node.test))
     elif isinstance(node, (ast.Attribute, ast.Subscript)) and (name := attribute_name(node, schemas)):
-        yield from _attribute(name, node, schemas)
+        found = _attribute(name, node, schemas)
+        yield from (change for change in found if not (only_none and change[0] == "attribute off by one"))
     elif isinstance(node, (ast.Attribute, ast.Name)):
         yield from _dtype(node, names)
     elif isinstance(node, ast.Call):
@@ -372,7 +376,22 @@ def untouched(node: ast.AST) -> bool:
         return True
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "ignore":
         return True
-    return isinstance(node, ast.If) and all(isinstance(step, ast.Raise) for step in node.body) and not node.orelse
+    return isinstance(node, ast.If) and not node.orelse and _is_guard(node.body)
+
+
+def _is_guard(body: list[ast.stmt]) -> bool:
+    """Whether statements only refuse: they end in an error, or call what checks."""
+    if isinstance(body[-1], ast.Raise):
+        return all(isinstance(step, ast.Assign) for step in body[:-1])
+    calls = [step.value for step in body if isinstance(step, ast.Expr) and isinstance(step.value, ast.Call)]
+    return len(calls) == len(body) and all(ast.unparse(call.func).lstrip("_").startswith("check_") for call in calls)
+
+
+def used_names(node: ast.AST) -> set[str]:
+    """The names that code reads elsewhere than in what is not touched."""
+    found = {node.id} if isinstance(node, ast.Name) else set()
+    inside = [part for part in ast.iter_child_nodes(node) if not untouched(part)]
+    return found.union(*map(used_names, inside))
 
 
 Kind = Callable[[ast.AST], Iterator[Change]]

@@ -64,6 +64,7 @@ class _Worker(Generic[Task]):
         self.process.start()
         end.close()
         self.usage = psutil.Process(self.process.pid)
+        self.over = False
         self._begin()
 
     def _begin(self) -> None:
@@ -84,18 +85,16 @@ class _Worker(Generic[Task]):
                     yield self.left.popleft(), Outcome(value, death, self.step, self._seconds())
                     self._begin()
         except EOFError:
+            self.over = True
             self.process.join()
             if self.left:
                 yield self.left.popleft(), self._end(_death(self.process.exitcode))
             return
         if self._is_late():
+            self.over = True
             self.process.kill()
             self.process.join()
             yield self.left.popleft(), self._end("time limit")
-
-    @property
-    def over(self) -> bool:
-        return not self.process.is_alive() and not self.pipe.poll()
 
     def close(self) -> None:
         """End the process if it is there."""

@@ -30,7 +30,7 @@ import numpy as np
 from harness.operators import registry
 from harness.operators.schema import Schema, schemas
 
-from .fault_kinds import ONNX_SWAPS, changes, other_number, untouched
+from .fault_kinds import ONNX_SWAPS, changes, other_number, untouched, used_names
 
 HOME = Path(__file__).parents[2]
 _INFRASTRUCTURE = ("context", "registry", "schema")
@@ -167,13 +167,16 @@ class _Planter(ast.NodeTransformer):
         self.count = 0
         self.places: list[tuple[int, str, int, int, str]] = []
         self.lines = (0, 0)
+        self.asked: set[ast.AST] = set()  # what is only compared with None
 
     def visit(self, node: ast.AST) -> Any:
         if untouched(node):
             return node
         if isinstance(node, ast.stmt):
             self.lines = _header(node)
-        for kind, changed in changes(node, self.operators, self.names):
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Is, ast.IsNot)):
+            self.asked.add(node.left)
+        for kind, changed in changes(node, self.operators, self.names, node in self.asked):
             place, self.count = self.count, self.count + 1
             self.places.append((place, kind, *self.lines, _difference(node, changed)))
             if place == self.wanted:
@@ -225,6 +228,25 @@ def _file_name(module: ModuleType) -> str:
     return Path(module.__file__ or "").name
 
 
+@functools.cache
+def _used(code: CodeType, module: ModuleType) -> frozenset[str] | None:
+    """The names that a function's code reads elsewhere than in guards and messages; None if it has no text."""
+    if Path(code.co_filename) != Path(module.__file__ or ""):
+        return None
+    node = _definition(_inside(module, code.co_firstlineno), code.co_name, code.co_firstlineno)
+    return None if node is None else frozenset().union(*map(used_names, _body(node)))
+
+
+def _body(node: Definition) -> list[ast.AST]:
+    body: list[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else [*node.body]
+    return [step for step in body if not untouched(step)]
+
+
+def _is_used(function: FunctionType, name: str) -> bool:
+    used = _used(function.__code__, sys.modules[function.__module__])
+    return used is None or name in used
+
+
 def _span(function: FunctionType) -> Span:
     """The lines of a whole function."""
     lines = [line for part in _codes(function.__code__) for *_, line in part.co_lines() if line]
@@ -237,7 +259,7 @@ def _in_closure(function: FunctionType, operator: str) -> list[Fault]:
     code = function.__code__
     for name, cell in zip(code.co_freevars, function.__closure__ or ()):
         other = _other_constant(cell.cell_contents)
-        if other is not None:
+        if other is not None and _is_used(function, name):
             change = f"{name}={cell.cell_contents!r} -> {name}={other!r}"
             where = (function.__module__, function.__qualname__, code.co_firstlineno)
             found.append(Fault(*where, name, "wrong table entry", (_span(function),), change, operator))
@@ -263,6 +285,8 @@ def _in_globals(readers: Mapping[FunctionType, Sequence[str]]) -> dict[Fault, tu
     for function in readers:
         for name in sorted(_names(function.__code__)):
             value = function.__globals__.get(name)
+            if not _is_used(function, name):
+                continue
             if isinstance(value, dict):
                 reading.setdefault((id(value), name), []).append(function)
             elif isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -23,7 +23,7 @@ def data(d: Draw, a: Attributes) -> Inputs:
 def leaky(d: Draw, a: Attributes) -> Inputs:
     inputs = data(d, a)
     if a.get("act_type") == "prelu":
-        shape = inputs["data"].shape
+        shape = inputs["data"].shape[:1] if a.pop("line", False) else inputs["data"].shape
         choices = [(1,), shape[: 1 if len(shape) == 1 else 2][-1:]]
         if len(shape) > 1:
             choices += [shape[:2]]
@@ -53,5 +53,6 @@ SPECS = [
         leaky,
         examples=8,
     ),
+    Spec("LeakyReLU", {"act_type": ["prelu"], "line": [True]}, leaky, examples=3),
     Spec("LeakyReLU", {"act_type": ["gelu"]}, data, reference=f"{__name__}:gelu"),
 ]

@@ -126,6 +126,10 @@ def pooling(d: Draw, a: Attributes) -> Inputs:
 def pooling_v1(d: Draw, a: Attributes) -> Inputs:
     a["kernel"] = d.sizes(2, 1, 3)
     full = a.get("pooling_convention") == "full"  # with larger strides a window may hold nothing
+    if a.pop("strided", False):  # the last window reaches behind the data
+        a["kernel"], a["stride"] = (3, 2), (2, 2)
+        shape = (1, 2, 4 + 2 * d.integer(0, 1), 3 + 2 * d.integer(0, 1))
+        return {"data": Tensor(shape, distinct=True, dynamic=(0, 2, 3))}
     if d.boolean():
         a["stride"] = tuple(d.integer(1, k if full else 3) for k in a["kernel"])
     if d.boolean():
@@ -226,6 +230,13 @@ SPECS = [
         terms=window,
         examples=30,
         varying=10,
+    ),
+    Spec("Pooling", {"pool_type": ["lp"], "global_pool": [True], "layout": [DEFAULT, "NHWC"]}, pooling, terms=window, examples=8),
+    Spec(
+        "Pooling_v1",
+        {"pool_type": ["max"], "pooling_convention": ["full"], "strided": [True]},
+        pooling_v1,
+        reference_dtype="float32",
     ),
     Spec("Pooling_v1", POOL, pooling_v1, terms=window, reference_dtype="float32", examples=12),
 ]  # fmt: skip

@@ -146,6 +146,13 @@ def roi_pooling(d: Draw, a: Attributes) -> Inputs:
     return {"data": Tensor((batch, d.integer(1, 2), height, width)), "rois": given(rois, dynamic=(0,))}
 
 
+def whole_regions(d: Draw, a: Attributes) -> Inputs:
+    """Regions of 7 rows, 13 of whose thirteenth parts are more than 7 in float32: the last bin has one row too many."""
+    start = d.integer(1, 5)
+    rois = np.array([[0, start, start + 1, start + 6, start + 7]], float)
+    return {"data": Tensor((1, 2, 15, 15), distinct=True), "rois": given(rois)}
+
+
 def psroi_pooling(d: Draw, a: Attributes) -> Inputs:
     batch, group = d.integer(1, 2), a.get("group_size", 0) or a["pooled_size"]
     height, width = d.sizes(2, 2, 6)
@@ -261,6 +268,7 @@ SPECS = [
         terms=lambda a, i: 16,
     ),
     Spec("ROIPooling", {"pooled_size": [(1, 1), (2, 3)], "spatial_scale": [1.0, 0.25]}, roi_pooling),
+    Spec("ROIPooling", {"pooled_size": [(13, 13)], "spatial_scale": [1.0]}, whole_regions, examples=2),
     Spec(
         "_contrib_PSROIPooling",
         {"spatial_scale": [1.0, 0.37], "output_dim": [1, 2], "pooled_size": [2, 3], "group_size": [DEFAULT, 2, 3]},

@@ -30,20 +30,35 @@ def axes(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def unary(name: str, dtypes=FLOATS, low=-2.0, high=2.0, avoid=(), values=None, whole=None, np_shape=False) -> Build:
-    """Draws in the domain of the function, ``whole`` for integers; sometimes the ``values`` on purpose."""
+    """Draws in the domain of the function, ``whole`` for integers; sometimes the ``values`` on purpose, and all of them
+    where ``edges`` is drawn.
+    """
 
     def build(d: Draw, a: Attributes) -> Inputs:
+        if a.pop("edges", False):
+            dtype = d.pick([kind for kind in dtypes if np.dtype(kind).kind == "f"])
+            special = in_range(values, dtype)
+            return {name: Tensor((2, len(special)), dtype, values=special, dynamic=(0, 1))}
         dtype = d.pick(dtypes)
         if whole is not None and dtype in INTEGERS:
             return {name: Tensor(d.shape((1, 5)), dtype, *whole)}
         shape = d.shape((0, 4), low=0) if np_shape else d.shape((1, 5))
         special = values if values is not None and np.dtype(dtype).kind == "f" and d.boolean() else None
-        if special is not None and dtype == "float16":
-            special = [value for value in special if not np.isfinite(value) or abs(value) < 100]
+        special = in_range(special, dtype)
         tensor = Tensor(shape, dtype, low, high, avoid=avoid, values=special, dynamic=axes(shape))
         return {name: tensor}
 
     return build
+
+
+def in_range(values, dtype: str):
+    """The values that a type holds."""
+    if values is None or dtype != "float16":
+        return values
+    return [value for value in values if not np.isfinite(value) or abs(value) < 100]
+
+
+EDGY = {"edges": [DEFAULT, True]}  # all special values at once
 
 
 # name -> the types MXNet takes (those lowered), and where the function is drawn
@@ -112,8 +127,11 @@ def unary_specs() -> list[Spec]:
     for name, domain in DOMAINS.items():
         for full in spellings(name):
             zero_size = full.startswith("_np")
+            edges = EDGY if domain.get("values") else {}
             found.append(
-                Spec(full, {}, unary(inputs_of(full)[0], **domain, np_shape=zero_size), np_shape=zero_size, examples=8)
+                Spec(
+                    full, edges, unary(inputs_of(full)[0], **domain, np_shape=zero_size), np_shape=zero_size, examples=6
+                )
             )
     return found
 
@@ -132,11 +150,15 @@ def binary(
     whole=None,
     np_shape=False,
 ) -> Build:
-    """Two tensors of one type; ``values`` on purpose at times. ``whole``: of signed integers, the left ones and the
-    range of the right ones.
+    """Two tensors of one type; ``values`` on purpose at times, and each with each where ``edges`` is drawn. ``whole``: of
+    signed integers, the left ones and the range of the right ones.
     """
 
     def build(d: Draw, a: Attributes) -> Inputs:
+        if a.pop("edges", False):
+            dtype = d.pick([kind for kind in dtypes if np.dtype(kind).kind == "f"])
+            pairs = np.array([(x, y) for x in in_range(values, dtype) for y in in_range(values, dtype)]).T
+            return {name: Tensor(side.shape, dtype, values=side, dynamic=(0,)) for name, side in zip(names, pairs)}
         dtype = d.pick(dtypes)
         if broadcast:
             shapes = d.broadcastable((0 if np_shape else 1, 4), low=0 if np_shape else 1)
@@ -200,7 +222,8 @@ def binary_specs() -> list[Spec]:
     for name, draws in FACTS.items():
         for full, spread in ((f"elemwise_{name}", False), (f"_{name}", False), (f"broadcast_{name}", True)):
             if full in schemas():
-                found.append(Spec(full, {}, binary(("lhs", "rhs"), **draws, broadcast=spread), examples=8))
+                edges = EDGY if draws.get("values") else {}
+                found.append(Spec(full, edges, binary(("lhs", "rhs"), **draws, broadcast=spread), examples=6))
     same = {"_grad_add": "add", "_scatter_elemwise_div": "div"}
     found += [Spec(full, {}, binary(("lhs", "rhs"), **FACTS[name], broadcast=False)) for full, name in same.items()]
     return found
@@ -249,7 +272,12 @@ def promoted(kinds, left=(-9, 9), right=(-9, 9)) -> Build:
 
 def np_binary_specs() -> list[Spec]:
     found = [
-        Spec(f"_npi_{name}", {}, binary(inputs_of(f"_npi_{name}"), **draws, np_shape=True), np_shape=True)
+        Spec(
+            f"_npi_{name}",
+            EDGY if draws.get("values") else {},
+            binary(inputs_of(f"_npi_{name}"), **draws, np_shape=True),
+            np_shape=True,
+        )
         for name, draws in NP_BINARY.items()
     ]
     same = [(kind, kind) for kind in INTEGERS]
@@ -328,6 +356,8 @@ def np_chosen(*names: str, dtypes=NUMBERS) -> Build:
 
 
 def compared(d: Draw, a: Attributes) -> Inputs:
+    if a.pop("same", False):  # whether they are close hangs on NaN alone
+        return {name: Tensor((3,), values=np.array((1.0, NAN, INF))) for name in ("a", "b")}
     shape = d.shape((1, 3))
     values = (1.0, 1.0, 1.0, NAN, INF) if d.boolean() else (1.0,)
     near = (1.0, 1.0, 1.05, NAN, INF) if d.boolean() else (1.0, 1.0000001)
@@ -342,8 +372,17 @@ def finite_list(d: Draw, a: Attributes) -> Inputs:
     }
 
 
+def signs(d: Draw, a: Attributes) -> Inputs:
+    """1 and -1 to whole powers, some of which float32 does not hold."""
+    exponents = np.array((0, 3, 16777217, 16777219))
+    dtype = d.pick(("int32", "int64"))
+    bases = [Tensor((4,), dtype, values=np.full(4, base)) for base in (1, -1)]
+    return {"lhs": d.pick(bases), "rhs": Tensor((4,), dtype, values=exponents)}
+
+
 SPECS = [
     *unary_specs(),
+    Spec("broadcast_power", {}, signs, examples=4),
     *binary_specs(),
     *np_binary_specs(),
     Spec("MakeLoss", {"grad_scale": [DEFAULT, 0.5], "valid_thresh": [DEFAULT, 0.1], "normalization": [DEFAULT, "null", "batch", "valid"]}, unary("data")),
@@ -351,13 +390,13 @@ SPECS = [
     Spec("_npi_around", {"decimals": [DEFAULT, 0, 1, 2, -1]}, unary("x", ("float32",), -9, 9, avoid=(0.0,)), reference_dtype="float32", np_shape=True),
     Spec(
         "_npi_nan_to_num",
-        {"copy": [DEFAULT, True, False], "nan": [DEFAULT, 0.0, 3.5], "posinf": [DEFAULT, None, 7.0], "neginf": [DEFAULT, None, -7.0]},
+        {**EDGY, "copy": [DEFAULT, True, False], "nan": [DEFAULT, 0.0, 3.5], "posinf": [DEFAULT, None, 7.0], "neginf": [DEFAULT, None, -7.0]},
         unary("data", (*FLOATS, *NUMBERS), values=EDGES),
         reference_dtype="float32",
         np_shape=True,
     ),
-    Spec("hard_sigmoid", {"alpha": [DEFAULT, 0.2, 0.5], "beta": [DEFAULT, 0.5, 0.1]}, unary("data", low=-5, high=5, values=EDGES)),
-    Spec("smooth_l1", {"scalar": [DEFAULT, 1.0, 2.0, 0.5]}, unary("data", values=EDGES)),
+    Spec("hard_sigmoid", {**EDGY, "alpha": [DEFAULT, 0.2, 0.5], "beta": [DEFAULT, 0.5, 0.1]}, unary("data", low=-5, high=5, values=EDGES)),
+    Spec("smooth_l1", {**EDGY, "scalar": [DEFAULT, 1.0, 2.0, 0.5]}, unary("data", values=EDGES)),
     Spec("_contrib_quadratic", {"a": [DEFAULT, 1.5, -2.0], "b": [DEFAULT, 0.5, 3.0], "c": [DEFAULT, 1.0, -1.0]}, unary("data")),
     Spec("clip", {"a_min": [-3.0, -1.5], "a_max": [2.0, 3.5, -1.0]}, clipped, examples=10),
     Spec("Cast", {"dtype": ["bool", "float16", "float32", "float64", "int32", "int64", "int8", "uint8"]}, casted, reference_dtype="float32", examples=15),
@@ -370,6 +409,7 @@ SPECS = [
     Spec("_npi_where_rscalar", {"scalar": [DEFAULT, 2.5, -1.0]}, np_chosen("y"), np_shape=True),
     Spec("_npi_where_scalar2", {"x": [DEFAULT, 2.5, -1.0], "y": [DEFAULT, 0.5, 3.0]}, np_chosen(), np_shape=True),
     Spec("_contrib_allclose", {"rtol": [DEFAULT, 0.1, 1e-3], "atol": [DEFAULT, 0.01, 1e-6], "equal_nan": [DEFAULT, False, True]}, compared, examples=10),
+    Spec("_contrib_allclose", {"same": [True], "equal_nan": [DEFAULT, False, True]}, compared, examples=2),
     Spec("all_finite", {"init_output": [DEFAULT, True]}, lambda d, a: {"data": Tensor(d.shape((1, 3)), values=d.pick([(1.0, 2.0), (1.0, NAN), (INF, 2.0)]))}),
     Spec("multi_all_finite", {"init_output": [DEFAULT, True]}, finite_list),
 ]  # fmt: skip

@@ -174,7 +174,7 @@ def masked(d: Draw, a: Attributes) -> Inputs:
 
 
 def mask_values(d: Draw, a: Attributes) -> Inputs:
-    shape, start = d.shape(3, 2, 4), a.get("start_axis", 0)
+    shape, start = d.shape(3, 1, 4), a.get("start_axis", 0)
     rank = d.integer(1, 3 - start)
     mask = np.random.default_rng(d.integer(0, 99)).integers(0, 2, shape[start : start + rank]).astype(bool)
     mask.flat[0] = True
@@ -203,7 +203,7 @@ SPECS = [
     Spec("slice", {"begin": list(OPEN)}, open_sliced, varying=10),
     Spec("slice_axis", {"axis": AXIS, "begin": [0, 1, -3], "end": [None, 3, -1]}, cube,
          legal=lambda a: (a["begin"], a["end"]) != (-3, 3)),
-    Spec("slice_like", {"axes": [DEFAULT, (), (0,), (1, 2), (-1,)]}, shape_like),
+    Spec("slice_like", {"axes": [DEFAULT, (), (0,), (1, 2), (-1,)]}, shape_like, varying=8),
     Spec("_slice_assign", {"begin": list(SLICES)}, assigned),
     Spec("_slice_assign_scalar", {"begin": list(SLICES), "scalar": [DEFAULT, 2.7, -1.0]}, assigned_scalar,
          legal=lambda a: True),
@@ -223,7 +223,7 @@ SPECS = [
     Spec("_contrib_index_array", {"axes": [DEFAULT, None, (0,), (2,), (1, 0), (-1,)]},
          lambda d, a: {"data": moved(d, d.shape(3), dynamic=(0, 2))}),
     Spec("_npi_boolean_mask_assign_scalar", {"value": [2.5, -1.0], "start_axis": [DEFAULT, 0, 1]}, masked),
-    Spec("_npi_boolean_mask_assign_tensor", {"start_axis": [DEFAULT, 0, 1]}, mask_values, examples=10),
+    Spec("_npi_boolean_mask_assign_tensor", {"start_axis": [DEFAULT, 0, 1]}, mask_values, examples=15),
     Spec("_npi_delete", {"int_ind": [DEFAULT, 0, 2, -1], "start": [DEFAULT, 0, 1], "stop": [DEFAULT, 2, 3], "step": [DEFAULT, 1, 2],
                          "axis": [DEFAULT, None, 0, 1, -1]}, cube, legal=legal_delete),
     Spec("_npi_delete", {"axis": [DEFAULT, None, 0, 1, -1]}, deleted),

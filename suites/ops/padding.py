@@ -61,6 +61,8 @@ SPECS = [
     Spec("_npi_pad", {"mode": [DEFAULT, "constant", "edge", "reflect", "symmetric", "maximum", "minimum"],
                       "constant_value": [DEFAULT, 1.0, -2.0], "reflect_type": [DEFAULT, "even"],
                       "pad_width": [((1, 2), (0, 3)), ((0, 0), (2, 1)), ((1, 0), (0, 0), (2, 2))]}, np_padded, np_shape=True),
+    Spec("_npi_pad", {"mode": ["constant", "edge", "maximum"], "reflect_type": ["odd"], "pad_width": [((1, 2), (0, 3))]},
+         np_padded, np_shape=True, examples=2),
     Spec("Crop", {"h_w": [(2, 3), (4, 1)], "offset": [DEFAULT, (1, 0), (0, 2)], "center_crop": [DEFAULT, False]}, cropped, **F32),
     Spec("Crop", {"h_w": [(2, 3), (4, 1)], "center_crop": [True]}, cropped, **F32),
     Spec("Crop", {"offset": [DEFAULT, (1, 0), (0, 2)], "center_crop": [DEFAULT, False]}, cropped_like, **F32),

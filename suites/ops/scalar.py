@@ -55,6 +55,10 @@ SPECS = [
     Spec(names[0], {"scalar": scalars, "is_int": IS_INT}, tensor(**draws), also=names[1:], examples=10)
     for names, scalars, draws in TABLE
 ]
+SPECS += [  # a whole number that float32 does not hold
+    Spec(name, {"scalar": [16777217.0]}, tensor(("int32", "int64")), examples=2)
+    for name in ("_plus_scalar", "_npi_add_scalar", "_minus_scalar", "_npi_subtract_scalar", "_maximum_scalar")
+]
 SPECS += [  # a number beside integers that is none of them, or none of their type
     Spec(
         f"_npi_{name}_scalar",
