@@ -613,10 +613,11 @@ def arctan2(cx: Context, y: Value, x: Value) -> Value:
 
 
 def copysign(cx: Context, x: Value, y: Value) -> Value:
-    """The size of x with the sign of y."""
-    size = typed(cx, "Abs", x)
-    below = has_sign(cx, y) if is_float(y) else compare(cx, "Less", y, like(cx, 0, y))
-    return select(cx, below, typed(cx, "Neg", size), size)
+    """x, or -x if the signs differ. -0 is no negative number, and NaN is of neither sign (mshadow_op.h: copysign)."""
+    none_x, none_y = like(cx, 0, x), like(cx, 0, y)
+    above = pair(cx, "And", compare(cx, "GreaterOrEqual", x, none_x), compare(cx, "GreaterOrEqual", y, none_y))
+    below = pair(cx, "And", compare(cx, "Less", x, none_x), compare(cx, "Less", y, none_y))
+    return select(cx, pair(cx, "Or", above, below), x, typed(cx, "Neg", x))
 
 
 def ldexp(cx: Context, x: Value, y: Value) -> Value:

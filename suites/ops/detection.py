@@ -268,7 +268,13 @@ SPECS = [
         terms=lambda a, i: 16,
     ),
     Spec("ROIPooling", {"pooled_size": [(1, 1), (2, 3)], "spatial_scale": [1.0, 0.25]}, roi_pooling),
-    Spec("ROIPooling", {"pooled_size": [(13, 13)], "spatial_scale": [1.0]}, whole_regions, examples=2),
+    Spec(
+        "ROIPooling",
+        {"pooled_size": [(13, 13)], "spatial_scale": [1.0]},
+        whole_regions,
+        examples=2,
+        reference_dtype="float32",
+    ),
     Spec(
         "_contrib_PSROIPooling",
         {"spatial_scale": [1.0, 0.37], "output_dim": [1, 2], "pooled_size": [2, 3], "group_size": [DEFAULT, 2, 3]},
