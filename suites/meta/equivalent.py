@@ -22,6 +22,8 @@ class Explained:
         change: a regular expression that the whole change fits.
         why: the argument.
         kinds: the kinds of fault; () is all.
+        same_graph: whether the emitted ONNX stays the same, byte for byte, in every case that reaches the fault: a run
+            holds that against each case.
         equivalent: whether the answers stay the same; else it is a fault that the suite is blind to.
     """
 
@@ -29,6 +31,7 @@ class Explained:
     change: str
     why: str
     kinds: tuple[str, ...] = ()
+    same_graph: bool = True
     equivalent: bool = True
 
     def fits(self, fault: Fault) -> bool:
@@ -41,7 +44,105 @@ class Explained:
         )
 
 
-EXPLAINED: list[Explained] = []
+_ROUNDED_UP = r".* // .* -> -\(-.* // .*\)"
+
+
+def exact(where: str, why: str) -> Explained:
+    """A division that leaves nothing: rounding it up instead of down is the same."""
+    return Explained(where, _ROUNDED_UP, why, ("wrong rounding",))
+
+
+def other_way(where: str, change: str, why: str) -> Explained:
+    """Other ONNX with the same answer."""
+    return Explained(where, change, why, same_graph=False)
+
+
+EXPLAINED: list[Explained] = [
+    # --- divisions that leave nothing
+    exact("recurrent._ordered", "a layer's parameters are stacked gates of one size: their number divides the rows"),
+    exact("resize.adaptive_average_pooling", "this way is taken only where the output's size divides the input's"),
+    exact("padding.col2im", "a number of rows that is no multiple of the window's size is refused before"),
+    exact("reshaping.np_reshape", "if it leaves something, the new shape has another size than the data: refused"),
+    exact("reshaping.depth_to_space", "a number of channels that is no multiple of the block is refused before"),
+    exact("joining._equal_parts", "a size that is no multiple of the number of parts is refused before"),
+    # --- numbers that stand for more than themselves
+    Explained(
+        "indexing._FIRST",
+        ".*",
+        "the smallest int64 as a slice's end is before the start of any axis; so is the next one",
+        same_graph=False,
+    ),
+    Explained(
+        "reshaping._TO_THE_START",
+        ".*",
+        "as above: any number below minus an axis's size is its start",
+        same_graph=False,
+    ),
+    other_way(
+        "elementwise.divide",
+        r"1 -> [02]",
+        "what integers are divided by where the divisor is 0: the quotient is not used",
+    ),
+    other_way("scalar._over", r"0 -> 1", "what the infinite quotient is replaced by before the type's least number is"),
+    Explained(
+        "creation._filled",
+        r"product\(shape\) (<=|<|>) 4096 -> .*|409[567] -> 409[567]",
+        "a constant, and the same number spread at run time: two ways of one tensor; which one is a question of size",
+        same_graph=False,
+    ),
+    # --- conditions that mean the same wherever they are asked
+    Explained(
+        "scalar._np_comparison",
+        r"math.floor\(a.scalar\) -> math.ceil\(a.scalar\)",
+        "compared with the number itself: both are equal to it exactly if it is whole",
+    ),
+    Explained(
+        "reduction.average",
+        r"not a.weighted or weights is None -> .*and.*",
+        "MXNet's operator has the second input exactly if weighted is true",
+    ),
+    Explained(
+        "activation.leaky_relu",
+        r"np.float32 -> np.int32",
+        "the 2 that a sum is halved by: the half of a float32 is one in either type",
+    ),
+    # --- defaults that MXNet refuses, and so does the lowering
+    Explained("creation.zeros_without_dtype", r"a.dtype -> wrong_default.*", "without a dtype it is refused"),
+    Explained(
+        "spatial.spatial_transformer",
+        r"a.target_shape -> wrong_default.*",
+        "without a target_shape it is refused, by MXNet too",
+    ),
+    # --- two ways of one answer
+    other_way(
+        "indexing.one_hot",
+        r"a.(on|off)_value -> swapped.*",
+        "whether the two numbers are 1 and 0 chooses the short way of what the general way gives too",
+    ),
+    other_way(
+        "matrix._einsum",
+        r"len\(values\) == 1 or .* -> .* and .*",
+        "one sum of products, by Einsum or by elementary operators: TensorRT's Einsum takes no integers and no single input",
+    ),
+    other_way(
+        "indexing.chosen",
+        r".* == 'b' or .* -> .* and .*",
+        "ONNX Runtime chooses between small integers as between wide ones; they are widened for TensorRT",
+    ),
+    other_way(
+        "reduction.softmax_cross_entropy",
+        r"False -> True",
+        "the axes of size 1 that are kept are reshaped away afterwards",
+    ),
+    other_way(
+        "reduction.multi_sum_sq", r"False -> True", "the axes of size 1 that are kept are reshaped away afterwards"
+    ),
+    other_way(
+        "softmax.softmax_output",
+        r".*axis=1\) -> .*",
+        "Softmax's default is the last axis: of two, as here, that is axis 1",
+    ),
+]
 
 
 def explanation(fault: Fault) -> Explained | None:
