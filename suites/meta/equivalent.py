@@ -106,6 +106,12 @@ EXPLAINED: list[Explained] = [
         r"np.float32 -> np.int32",
         "the 2 that a sum is halved by: the half of a float32 is one in either type",
     ),
+    Explained(
+        "sequence.sequence_mask",
+        r"1 - a.axis -> 1 \\+ a.axis",
+        "where an axis is inserted: axes count modulo the rank, and 2 of two is 0 (where a size is read, it is caught)",
+        same_graph=True,
+    ),
     # --- defaults that MXNet refuses, and so does the lowering
     Explained("creation.zeros_without_dtype", r"a.dtype -> wrong_default.*", "without a dtype it is refused"),
     Explained(
@@ -118,6 +124,21 @@ EXPLAINED: list[Explained] = [
         "indexing.one_hot",
         r"a.(on|off)_value -> swapped.*",
         "whether the two numbers are 1 and 0 chooses the short way of what the general way gives too",
+    ),
+    other_way(
+        "elementwise._of_infinite_divisor",
+        r"'Add' -> 'Sub'",
+        "what is added is 0 or NaN: taking it away is the same, but for the sign of a 0, which is not judged",
+    ),
+    other_way(
+        "elementwise.nan_to_num",
+        r"False -> True",
+        "-inf is replaced by the largest number, and that by the least in the next step",
+    ),
+    other_way(
+        "sorting.topk",
+        r"a.ret_typ -> ignored.*",
+        "where the values are asked for alone: they come first, and nobody reads the positions behind them",
     ),
     other_way(
         "matrix._einsum",

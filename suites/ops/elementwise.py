@@ -235,7 +235,7 @@ NP_BINARY: dict[str, dict] = {
     "hypot": dict(values=FACTS["hypot"]["values"], dtypes=("float32",)),
     "arctan2": dict(values=ANGLES),
     "copysign": dict(dtypes=NUMBERS, values=ANGLES),
-    "ldexp": dict(dtypes=("float32", "int32", "int64"), left=(-9, 9), right=(0, 3)),
+    "ldexp": dict(dtypes=("float32", "int32", "int64"), left=(-9, 9), right=(-3, 3)),
     "bitwise_and": dict(dtypes=(*WHOLE, "bool"), left=(-99, 99), right=(-99, 99)),
     "bitwise_or": dict(dtypes=(*WHOLE, "bool"), left=(-99, 99), right=(-99, 99)),
     "bitwise_xor": dict(dtypes=(*WHOLE, "bool"), left=(-99, 99), right=(-99, 99)),

@@ -37,7 +37,7 @@ TABLE: list[tuple[tuple[str, ...], list, dict]] = [
     (("_maximum_scalar", "_minimum_scalar"), [DEFAULT, 2.5, -3.0], dict(values=EDGES)),
     (("_hypot_scalar",), [DEFAULT, 2.5, -3.0], dict(values=(3e20, 0.0, INF))),
     (("_npi_ldexp_scalar",), [DEFAULT, 2.5, -3.0], dict()),
-    (("_npi_rldexp_scalar",), [DEFAULT, 2.5, -3.0], dict(low=0, high=4)),
+    (("_npi_rldexp_scalar",), [DEFAULT, 2.5, -3.0], dict(low=-3, high=4)),
     (("_npi_arctan2_scalar", "_npi_rarctan2_scalar"), [DEFAULT, 2.5, -3.0, 0.0], dict(dtypes=FLOATS, values=(0.0, -0.0, 1.0, -1.0, INF, -INF))),
     (("_npi_true_divide_scalar",), [DEFAULT, 2.5, -3.0], dict(values=EDGES)),
     (("_npi_rtrue_divide_scalar",), [DEFAULT, 2.5, -3.0], dict(low=1)),
