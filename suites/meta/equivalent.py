@@ -21,6 +21,7 @@ class Explained:
         where: the file and the function, as "softmax._wider".
         change: a regular expression that the whole change fits.
         why: the argument.
+        on: what its line contains, where others have the same change.
         kinds: the kinds of fault; () is all.
         same_graph: whether the emitted ONNX stays the same, byte for byte, in every case that reaches the fault: a run
             holds that against each case.
@@ -31,6 +32,7 @@ class Explained:
     change: str
     why: str
     kinds: tuple[str, ...] = ()
+    on: str = ""
     same_graph: bool = True
     equivalent: bool = True
 
@@ -39,6 +41,7 @@ class Explained:
         where = f"{fault.module.rpartition('.')[2]}.{fault.function}"
         return (
             where == self.where
+            and self.on in fault.text
             and (not self.kinds or fault.kind in self.kinds)
             and re.fullmatch(self.change, fault.change, re.DOTALL) is not None
         )
@@ -52,9 +55,9 @@ def exact(where: str, why: str) -> Explained:
     return Explained(where, _ROUNDED_UP, why, ("wrong rounding",))
 
 
-def other_way(where: str, change: str, why: str) -> Explained:
+def other_way(where: str, change: str, why: str, on: str = "") -> Explained:
     """Other ONNX with the same answer."""
-    return Explained(where, change, why, same_graph=False)
+    return Explained(where, change, why, on=on, same_graph=False)
 
 
 EXPLAINED: list[Explained] = [
@@ -65,6 +68,8 @@ EXPLAINED: list[Explained] = [
     exact("reshaping.np_reshape", "if it leaves something, the new shape has another size than the data: refused"),
     exact("reshaping.depth_to_space", "a number of channels that is no multiple of the block is refused before"),
     exact("joining._equal_parts", "a size that is no multiple of the number of parts is refused before"),
+    exact("detection._by_position", "the number of channels is a multiple of that of the positions: MXNet asks for it"),
+    exact("fusion.quantize_weights", "groups divide the number of filters: MXNet asks for it"),
     # --- numbers that stand for more than themselves
     Explained(
         "indexing._FIRST",
@@ -90,6 +95,19 @@ EXPLAINED: list[Explained] = [
         "a constant, and the same number spread at run time: two ways of one tensor; which one is a question of size",
         same_graph=False,
     ),
+    other_way(
+        "detection._survivors_first",
+        r"0.5 -> .*",
+        "a bound between the 0 of those that are out and the 1 and more of those that are in",
+    ),
+    other_way("detection.multibox_detection", r"0 -> 1", "only the shape of the column is used", on="_full_like"),
+    other_way("linalg._triangle", r"1 -> 2", "a flag: any number but 0 is true"),
+    other_way("creation._open_range", r"1 -> 0", "dividing by 1 changes nothing", on="a.repeat != 1"),
+    Explained(
+        "linalg.maketrian", r"1 -> [02]", "under the root: the result is rounded to the whole number that it is near"
+    ),
+    Explained("quantized.quantized_fully_connected", r"6 -> 7", "the end of a slice of six: nothing lies behind"),
+    Explained("creation.diag_indices_from", r"0 -> 1", "all sizes are equal, or it is refused before"),
     # --- conditions that mean the same wherever they are asked
     Explained(
         "scalar._np_comparison",
@@ -108,9 +126,19 @@ EXPLAINED: list[Explained] = [
     ),
     Explained(
         "sequence.sequence_mask",
-        r"1 - a.axis -> 1 \\+ a.axis",
+        r"1 - a.axis -> 1 \+ a.axis",
         "where an axis is inserted: axes count modulo the rank, and 2 of two is 0 (where a size is read, it is caught)",
         same_graph=True,
+    ),
+    Explained("reduction.moments", r"a.axes -> off_by_one.*", "whether there are axes: as many as before"),
+    Explained("softmax._wider", r".* > .* -> .* >= .*", "float types of one size are one type: the cast is none"),
+    Explained("elementwise.promoted", r".* > .* -> .* >= .*", "equal sizes are refused before"),
+    Explained("resize._places", r"np.float32 -> np.int32", "0 in either type", on="np.maximum"),
+    other_way(
+        "fusion.quantize_weights",
+        r"np.float32 -> np.int32",
+        "a quotient rounded once instead of twice: another last digit of a scale, which rounds the weights all the same",
+        on="_LARGEST_BIAS",
     ),
     # --- defaults that MXNet refuses, and so does the lowering
     Explained("creation.zeros_without_dtype", r"a.dtype -> wrong_default.*", "without a dtype it is refused"),
@@ -118,6 +146,15 @@ EXPLAINED: list[Explained] = [
         "spatial.spatial_transformer",
         r"a.target_shape -> wrong_default.*",
         "without a target_shape it is refused, by MXNet too",
+    ),
+    Explained(
+        "convolution.pooling_v1",
+        r"a.pool_type -> wrong_default.*",
+        "the default is max, which has gone another way",
+        on="geometry.sum",
+    ),
+    Explained(
+        "detection.box_decode", r"a.clip -> wrong_default.*", "0 clips as little as -1: only positive numbers do"
     ),
     # --- two ways of one answer
     other_way(

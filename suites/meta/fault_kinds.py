@@ -271,7 +271,8 @@ def _attribute(name: str, node: ast.AST, schemas: list[Schema]) -> Iterator[Chan
         yield "missing eps", _expression("0 * x", x=node)
     if not all(kind.required for kind in kinds):
         yield "ignored attribute", _runtime("ignored", name)
-        yield "wrong default", _runtime("wrong_default", name)
+        if any(_other(kind) != kind.default for kind in kinds if not kind.required):
+            yield "wrong default", _runtime("wrong_default", name)
     if other:
         yield "swapped attribute", _runtime("swapped", name, other)
     if any(_is_numeric(kind) for kind in kinds):
@@ -343,7 +344,7 @@ def _other(kind: AttributeType) -> Any:
     if isinstance(default, float):
         return 0.0 if default else 1.0
     if isinstance(default, tuple):
-        return tuple(item + 1 for item in default) or (2,)
+        return tuple((item or 0) + 1 for item in default) or (2,)
     others = {"int": 1, "long": 1, "float": 1.5, "double": 1.5, "boolean": True}
     return others.get(kind.kind, (1,) if "tuple" in kind.kind or "Shape" in kind.kind else default)
 
@@ -376,10 +377,10 @@ def untouched(node: ast.AST) -> bool:
         return True
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "ignore":
         return True
-    return isinstance(node, ast.If) and not node.orelse and _is_guard(node.body)
+    return isinstance(node, ast.If) and not node.orelse and is_guard(node.body)
 
 
-def _is_guard(body: list[ast.stmt]) -> bool:
+def is_guard(body: list[ast.stmt]) -> bool:
     """Whether statements only refuse: they end in an error, or call what checks."""
     if isinstance(body[-1], ast.Raise):
         return all(isinstance(step, ast.Assign) for step in body[:-1])

@@ -30,7 +30,7 @@ import numpy as np
 from harness.operators import registry
 from harness.operators.schema import Schema, schemas
 
-from .fault_kinds import ONNX_SWAPS, changes, other_number, untouched, used_names
+from .fault_kinds import ONNX_SWAPS, changes, is_guard, other_number, untouched, used_names
 
 HOME = Path(__file__).parents[2]
 _INFRASTRUCTURE = ("context", "registry", "schema")
@@ -74,9 +74,14 @@ class Fault:
         return f"{self.file}:{self.line} {self.function}"
 
     @property
+    def text(self) -> str:
+        """Its line."""
+        return linecache.getline(str(HOME / self.file), self.line).strip()
+
+    @property
     def key(self) -> str:
         """What tells it from every other fault, wherever in its file the code is."""
-        line = linecache.getline(str(HOME / self.file), self.line).strip() if self.function.endswith(">") else ""
+        line = self.text if self.function.endswith(">") else ""
         return "|".join(map(str, (self.file, self.function, line, self.place, self.kind, self.change, self.operator)))
 
 
@@ -171,6 +176,9 @@ class _Planter(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> Any:
         if untouched(node):
+            return node
+        if isinstance(node, ast.If) and is_guard(node.body):  # what comes else is none
+            node.orelse = [self.visit(step) for step in node.orelse]
             return node
         if isinstance(node, ast.stmt):
             self.lines = _header(node)

@@ -24,7 +24,7 @@ def leaky(d: Draw, a: Attributes) -> Inputs:
     inputs = data(d, a)
     if a.get("act_type") == "prelu":
         shape = inputs["data"].shape[:1] if a.pop("line", False) else inputs["data"].shape
-        choices = [(1,), shape[: 1 if len(shape) == 1 else 2][-1:]]
+        choices = [shape[:2]] if a.pop("grid", False) else [(1,), shape[: 1 if len(shape) == 1 else 2][-1:]]
         if len(shape) > 1:
             choices += [shape[:2]]
         inputs["gamma"] = Tensor(d.pick(choices), inputs["data"].dtype, 0.05, 0.5, const=d.boolean())
@@ -53,6 +53,7 @@ SPECS = [
         leaky,
         examples=8,
     ),
+    Spec("LeakyReLU", {"act_type": ["prelu"], "grid": [True]}, leaky, examples=3),
     Spec("LeakyReLU", {"act_type": ["prelu"], "line": [True]}, leaky, examples=3),
     Spec("LeakyReLU", {"act_type": ["gelu"]}, data, reference=f"{__name__}:gelu"),
 ]

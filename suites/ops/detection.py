@@ -88,7 +88,7 @@ def separate_columns(a: Attributes) -> bool:
 
 def multibox_detection(d: Draw, a: Attributes) -> Inputs:
     rng = _rng(d)
-    batch, classes, count = d.integer(1, 2), d.integer(2, 4), d.integer(1, 7)
+    batch, classes, count = d.integer(1, 2), d.integer(2, 4), 16 if a.pop("crowd", False) else d.integer(1, 7)
     scores = (rng.permutation(batch * classes * count) / (batch * classes * count)).reshape(batch, classes, count)
     return {
         "cls_prob": given(scores, dynamic=(0,)),
@@ -230,6 +230,12 @@ SPECS = [
         reference_dtype="float32",
     ),
     Spec(
+        "_contrib_MultiBoxDetection",
+        {"crowd": [True], "nms_threshold": [0.2, 0.5], "force_suppress": [True]},
+        multibox_detection,
+        reference_dtype="float32",
+    ),
+    Spec(
         "_contrib_MultiBoxPrior",
         {
             "sizes": [DEFAULT, (0.5, 0.3), (0.2,)],
@@ -254,6 +260,16 @@ SPECS = [
         multi_proposal,
         outputs=lambda a: 2 if a.get("output_score") else 1,
         reference_dtype="float32",
+    ),
+    *(  # a ratio by which the area of an anchor is rounded down just below the square of a half
+        Spec(
+            name,
+            {"rpn_post_nms_top_n": [8], "scales": [(1,)], "ratios": [(1.065,)], "rpn_min_size": [0]},
+            build,
+            reference_dtype="float32",
+            examples=3,
+        )
+        for name, build in (("_contrib_Proposal", proposal), ("_contrib_MultiProposal", multi_proposal))
     ),
     Spec(
         "_contrib_ROIAlign",

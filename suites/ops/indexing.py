@@ -74,6 +74,13 @@ def assigned(d: Draw, a: Attributes) -> Inputs:
     return {"lhs": Tensor(shape, dtype), "rhs": Tensor(part, dtype)}
 
 
+def strided(d: Draw, a: Attributes) -> Inputs:
+    a["begin"], a["end"], a["step"] = (0, 1), (5, 6), (2, 2)
+    dtype = d.pick(NUMBERS)
+    inputs = {"lhs": Tensor((5, 6, 2), dtype), "rhs": Tensor((3, 3, 2), dtype)}
+    return {"data": inputs["lhs"]} if "scalar" in a else inputs
+
+
 def assigned_scalar(d: Draw, a: Attributes) -> Inputs:
     return {"data": assigned(d, a)["lhs"]}
 
@@ -128,7 +135,7 @@ def set_nd(d: Draw, a: Attributes) -> Inputs:
 
 
 def picked(d: Draw, a: Attributes) -> Inputs:
-    shape = d.shape((2, 4))
+    shape = d.shape(1 if a.pop("line", False) else (2, 4))
     axis = a.get("axis", -1)
     lines = list(shape)
     lines[axis] = 1
@@ -181,7 +188,7 @@ def mask_values(d: Draw, a: Attributes) -> Inputs:
     mask = np.random.default_rng(d.integer(0, 99)).integers(0, 2, shape[start : start + rank]).astype(bool)
     mask.flat[0] = True
     count = int(mask.sum()) if shape == (1, 4, 3) or d.boolean() else 1
-    value = (*shape[:start], count, *shape[start + rank :])
+    value = shape[start + rank :] if a.pop("slice", False) else (*shape[:start], count, *shape[start + rank :])
     return {"data": Tensor(shape), "mask": Tensor(mask.shape, "bool", values=mask), "value": Tensor(value)}
 
 
@@ -209,6 +216,8 @@ SPECS = [
     Spec("_slice_assign", {"begin": list(SLICES)}, assigned),
     Spec("_slice_assign_scalar", {"begin": list(SLICES), "scalar": [DEFAULT, 2.7, -1.0]}, assigned_scalar,
          legal=lambda a: True),
+    Spec("_slice_assign", {}, strided, examples=2),
+    Spec("_slice_assign_scalar", {"scalar": [1.5]}, strided, examples=2),
     Spec("take", {"axis": [DEFAULT, 0, 1, -1], "mode": [DEFAULT, "clip", "wrap", "raise"]}, taken),
     Spec("Embedding", {"input_dim": [1, 6], "output_dim": [1, 4], "sparse_grad": [DEFAULT, False],
                        "dtype": [DEFAULT, "float32", "float16", "float64", "int32", "int64", "int8", "uint8"]}, embedded),
@@ -218,6 +227,7 @@ SPECS = [
     Spec("scatter_nd", {"shape": [(5,), (3, 4), (2, 3, 2)]}, scattered),
     Spec("_scatter_set_nd", {"shape": [(5,), (3, 4), (2, 3, 2)]}, set_nd),
     Spec("pick", {"axis": [DEFAULT, 0, 1, -1, -2], "keepdims": [DEFAULT, True, False], "mode": [DEFAULT, "clip", "wrap"]}, picked),
+    Spec("pick", {"line": [True], "keepdims": [True, False]}, picked),
     Spec("batch_take", {}, batch_taken),
     Spec("one_hot", {"depth": [1, 4], "on_value": [DEFAULT, 2.5, -1.0], "off_value": [DEFAULT, 0.5, -2.0],
                      "dtype": [DEFAULT, "float32", "float16", "float64", "int32", "int64", "int8", "uint8"]}, hot),
@@ -226,6 +236,7 @@ SPECS = [
          lambda d, a: {"data": moved(d, d.shape(3), dynamic=(0, 2))}),
     Spec("_npi_boolean_mask_assign_scalar", {"value": [2.5, -1.0], "start_axis": [DEFAULT, 0, 1]}, masked),
     Spec("_npi_boolean_mask_assign_tensor", {"start_axis": [DEFAULT, 0, 1]}, mask_values, examples=15),
+    Spec("_npi_boolean_mask_assign_tensor", {"start_axis": [0, 1], "slice": [True]}, mask_values),
     Spec("_npi_boolean_mask_assign_tensor", {"start_axis": [1], "thin": [True]}, mask_values),
     Spec("_npi_delete", {"int_ind": [DEFAULT, 0, 2, -1], "start": [DEFAULT, 0, 1], "stop": [DEFAULT, 2, 3], "step": [DEFAULT, 1, 2],
                          "axis": [DEFAULT, None, 0, 1, -1]}, cube, legal=legal_delete),
