@@ -241,9 +241,11 @@ class _Pool:
     def _total(self, mean: Value) -> Value:
         return self.cx.op("Mul", mean, self.cx.const(np.array(np.prod(self.kernel), mean.dtype)), type=mean.type)
 
-    def _padded(self, x: Value) -> Value:
+    def _padded(self, x: Value, pad_with: float = 0) -> Value:
         """The data padded explicitly, so that every window lies inside."""
-        return self._filled(x, self.pad, [p + e for p, e in zip(self.pad, self.extra)], 0)
+        if pad_with == 0:
+            return self._filled(x, self.pad, [p + e for p, e in zip(self.pad, self.extra)], 0)
+        return self._filled(self._filled(x, self.pad, self.pad, pad_with), [0] * len(self.pad), self.extra, 0)
 
     def _filled(self, x: Value, before: Sequence[Size], after: Sequence[Size], fill: float) -> Value:
         if all(size == 0 for size in (*before, *after)):

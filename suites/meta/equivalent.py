@@ -108,6 +108,32 @@ EXPLAINED: list[Explained] = [
     ),
     Explained("quantized.quantized_fully_connected", r"6 -> 7", "the end of a slice of six: nothing lies behind"),
     Explained("creation.diag_indices_from", r"0 -> 1", "all sizes are equal, or it is refused before"),
+    other_way(
+        "detection._greedy", r"0.5 -> .*", "a bound between the 0 of those that are out and the 1 of those that are in"
+    ),
+    other_way("reshaping.tile", r"1 -> 0", "repeating once changes nothing", on="count == 1"),
+    other_way(
+        "ranges._digits", r"256 -> 257", "one digit more, which is the sign alone: the products join to the same sum"
+    ),
+    other_way(
+        "ranges.exact_product",
+        r"'Round' -> 'Floor'",
+        "whole numbers in float32, exactly; an engine that computes otherwise may miss them",
+    ),
+    other_way(
+        "special._sine",
+        r"'Round' -> 'Floor'",
+        "the whole number below instead of the next one: the sign goes with it; near the poles x's own rounding is as large",
+    ),
+    Explained(
+        "image._along",
+        r"old - 1 -> old \+ 1",
+        "floor(i * old / new) of i < new is below old: a bound that is not met",
+        on="np.floor(np.arange(new)",
+    ),
+    Explained(
+        "convolution._Pool._filled", r".*before, .*after.* -> .*", "all of them are asked for, in any order", on="all("
+    ),
     # --- conditions that mean the same wherever they are asked
     Explained(
         "scalar._np_comparison",
@@ -161,6 +187,7 @@ EXPLAINED: list[Explained] = [
         "indexing.one_hot",
         r"a.(on|off)_value -> swapped.*",
         "whether the two numbers are 1 and 0 chooses the short way of what the general way gives too",
+        on="== (1, 0)",
     ),
     other_way(
         "elementwise._of_infinite_divisor",
@@ -171,6 +198,7 @@ EXPLAINED: list[Explained] = [
         "elementwise.nan_to_num",
         r"False -> True",
         "-inf is replaced by the largest number, and that by the least in the next step",
+        on="like(cx, high",
     ),
     other_way(
         "sorting.topk",

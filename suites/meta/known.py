@@ -12,19 +12,20 @@ import functools
 import hashlib
 import importlib
 import inspect
+import itertools
 import os
 import pickle
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-from suites.ops import check, test_control
+from suites.ops import check, test_control, test_open_sizes
 from suites.ops.case import Case, Spec, all_specs
 from suites.ops.coverage import suite_cases
 from suites.ops.limitations import limitation_of
@@ -104,7 +105,25 @@ class KnownLoop:
         return ""
 
 
+@dataclass(frozen=True)
+class KnownRange(KnownLoop):
+    """A test of a range that is as long as what it is used with."""
+
+    def __str__(self) -> str:
+        attributes, length = _RANGES[self.number]
+        return f"test_a_range_is_as_long_as_its_partner[{length}-{attributes}]"
+
+    def wrong(self) -> str:
+        """What is wrong with the compiled answer; "" if nothing is."""
+        try:
+            test_open_sizes.test_a_range_is_as_long_as_its_partner(*_RANGES[self.number])
+        except AssertionError as error:
+            return f"values: {error}"
+        return ""
+
+
 LOOPS = ("_foreach", "_while_loop", "_cond")
+_RANGES = list(itertools.product(test_open_sizes.RANGES, (7, (1, 7, 9))))
 
 
 @functools.cache
@@ -214,7 +233,8 @@ def _statements(module: str) -> str:
 def _state(operator: str) -> str:
     """A digest of the code that an operator's cases depend on."""
     suite = [CASES / f"{name}.py" for name in _imported(_family_files().get(operator, "test_control"))]
-    return digest(code(operator), *(_text(path) for path in sorted(suite)))
+    tests = _RANGES if operator == "_arange" else ()
+    return digest(code(operator), *(_text(path) for path in sorted(suite)), *tests)
 
 
 @functools.cache
@@ -267,7 +287,11 @@ class Store:
         found: list[Known | KnownLoop] = []
         problems = []
         if operator in LOOPS:
-            found += _loops(report)
+            found += _tested(
+                [KnownLoop(n, c, frozenset()) for n in range(len(test_control.CASES)) for c in (False, True)], report
+            )
+        if operator == "_arange":
+            found += _tested([KnownRange(n, False, frozenset()) for n in range(len(_RANGES))], report)
         for case, dynamic in [pair for spec in specs_of().get(operator, []) for pair in suite_cases(spec)]:
             text = f"{case}{' with varying sizes' if dynamic else ''}"
             if text in fatal or limitation_of(case, "onnxruntime", "fp32") is not None:
@@ -296,16 +320,15 @@ class Store:
         return known
 
 
-def _loops(report: Report) -> list[KnownLoop]:
+def _tested(tests: Sequence[KnownLoop], report: Report) -> list[KnownLoop]:
+    """Tests with the lines that they run through."""
     found = []
-    for number in range(len(test_control.CASES)):
-        for constant in (False, True):
-            empty = KnownLoop(number, constant, frozenset())
-            report(str(empty))
-            with traced() as lines:
-                problem = empty.wrong()
-            assert not problem, problem
-            found.append(KnownLoop(number, constant, frozenset(lines)))
+    for test in tests:
+        report(str(test))
+        with traced() as lines:
+            problem = test.wrong()
+        assert not problem, problem
+        found.append(replace(test, lines=frozenset(lines)))
     return found
 
 

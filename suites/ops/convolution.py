@@ -231,6 +231,19 @@ SPECS = [
         examples=30,
         varying=10,
     ),
+    Spec(  # the divisors of sizes that vary
+        "Pooling",
+        {
+            "pool_type": ["avg"],
+            "pooling_convention": ["full"],
+            "count_include_pad": [False, True],
+            "layout": ["NCW", "NCHW", "NCDHW"],
+        },
+        pooling,
+        terms=window,
+        examples=2,
+        varying=12,
+    ),
     Spec("Pooling", {"pool_type": ["lp"], "global_pool": [True], "layout": [DEFAULT, "NHWC"]}, pooling, terms=window, examples=8),
     Spec(
         "Pooling_v1",

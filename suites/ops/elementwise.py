@@ -39,7 +39,7 @@ def unary(name: str, dtypes=FLOATS, low=-2.0, high=2.0, avoid=(), values=None, w
             dtype = d.pick([kind for kind in dtypes if np.dtype(kind).kind == "f"])
             special = in_range(values, dtype)
             return {name: Tensor((2, len(special)), dtype, values=special, dynamic=(0, 1))}
-        dtype = d.pick(dtypes)
+        dtype = "bool" if a.pop("bits", False) else d.pick(dtypes)
         if whole is not None and dtype in INTEGERS:
             return {name: Tensor(d.shape((1, 5)), dtype, *whole)}
         shape = d.shape((0, 4), low=0) if np_shape else d.shape((1, 5))
@@ -127,7 +127,10 @@ def unary_specs() -> list[Spec]:
     for name, domain in DOMAINS.items():
         for full in spellings(name):
             zero_size = full.startswith("_np")
-            edges = EDGY if domain.get("values") else {}
+            edges = {
+                **(EDGY if domain.get("values") else {}),
+                **({"bits": [DEFAULT, True]} if "bool" in domain.get("dtypes", ()) else {}),
+            }
             found.append(
                 Spec(
                     full, edges, unary(inputs_of(full)[0], **domain, np_shape=zero_size), np_shape=zero_size, examples=6

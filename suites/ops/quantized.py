@@ -223,7 +223,7 @@ SPECS = [
         "_contrib_requantize",
         {
             "out_type": [DEFAULT, "int8", "uint8", "auto"],
-            "min_calib_range": [DEFAULT, -0.5, 0.0],
+            "min_calib_range": [DEFAULT, -0.9, 0.0],
             "max_calib_range": [DEFAULT, 0.6, 1.2],
         },
         wide,

@@ -68,6 +68,7 @@ SPECS = [
         },
         bilinear,
         terms=lambda a, i: 4,
+        varying=10,
     ),
     Spec(
         "_contrib_BilinearResize2D",
