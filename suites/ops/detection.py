@@ -104,19 +104,21 @@ def multibox_prior(d: Draw, a: Attributes) -> Inputs:
 def proposal(d: Draw, a: Attributes) -> Inputs:
     kinds = len(a.get("scales", range(4))) * len(a.get("ratios", range(3)))
     batch = d.integer(1, 2) if a.pop("several", False) else 1
+    anchors = a.pop("anchors", False)  # they alone
     height, width = d.sizes(2, 1, 3)
     stride = a.get("feature_stride", 16)
     scores = np.random.default_rng(d.integer(0, 999)).permutation(batch * 2 * kinds * height * width)
     info = np.array([[height * stride + 3, width * stride + 5, d.pick([0.5, 1])]] * batch)
     return {
         "cls_prob": given((scores / scores.size).reshape(batch, 2 * kinds, height, width)),
-        "bbox_pred": Tensor((batch, 4 * kinds, height, width), low=-0.3, high=0.3),
+        "bbox_pred": Tensor((batch, 4 * kinds, height, width), low=-0.3, high=0.3, values=(0,) if anchors else None),
         "im_info": given(info),
     }
 
 
 def multi_proposal(d: Draw, a: Attributes) -> Inputs:
-    return proposal(d, {**a, "several": True})
+    a["several"] = True
+    return proposal(d, a)
 
 
 def regions(d: Draw, batch: int, high: float) -> np.ndarray:
@@ -264,7 +266,7 @@ SPECS = [
     *(  # a ratio by which the area of an anchor is rounded down just below the square of a half
         Spec(
             name,
-            {"rpn_post_nms_top_n": [8], "scales": [(1,)], "ratios": [(1.065,)], "rpn_min_size": [0]},
+            {"rpn_post_nms_top_n": [8], "scales": [(1,)], "ratios": [(1.065,)], "rpn_min_size": [0], "anchors": [True]},
             build,
             reference_dtype="float32",
             examples=3,

@@ -185,10 +185,12 @@ def mask_values(d: Draw, a: Attributes) -> Inputs:
     rank = d.integer(1, 3 - start)
     if a.pop("thin", False):  # one row before the masked axis, and not one slice for all
         shape, rank = (1, 4, 3), 1
+    sliced = a.pop("slice", False)
+    rank = min(rank, 2) if sliced else rank
     mask = np.random.default_rng(d.integer(0, 99)).integers(0, 2, shape[start : start + rank]).astype(bool)
     mask.flat[0] = True
     count = int(mask.sum()) if shape == (1, 4, 3) or d.boolean() else 1
-    value = shape[start + rank :] if a.pop("slice", False) else (*shape[:start], count, *shape[start + rank :])
+    value = shape[start + rank :] if sliced else (*shape[:start], count, *shape[start + rank :])
     return {"data": Tensor(shape), "mask": Tensor(mask.shape, "bool", values=mask), "value": Tensor(value)}
 
 
@@ -236,7 +238,7 @@ SPECS = [
          lambda d, a: {"data": moved(d, d.shape(3), dynamic=(0, 2))}),
     Spec("_npi_boolean_mask_assign_scalar", {"value": [2.5, -1.0], "start_axis": [DEFAULT, 0, 1]}, masked),
     Spec("_npi_boolean_mask_assign_tensor", {"start_axis": [DEFAULT, 0, 1]}, mask_values, examples=15),
-    Spec("_npi_boolean_mask_assign_tensor", {"start_axis": [0, 1], "slice": [True]}, mask_values),
+    Spec("_npi_boolean_mask_assign_tensor", {"slice": [True]}, mask_values),
     Spec("_npi_boolean_mask_assign_tensor", {"start_axis": [1], "thin": [True]}, mask_values),
     Spec("_npi_delete", {"int_ind": [DEFAULT, 0, 2, -1], "start": [DEFAULT, 0, 1], "stop": [DEFAULT, 2, 3], "step": [DEFAULT, 1, 2],
                          "axis": [DEFAULT, None, 0, 1, -1]}, cube, legal=legal_delete),
