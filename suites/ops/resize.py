@@ -78,6 +78,7 @@ SPECS = [
         },
         bilinear_of_any_size,
         terms=lambda a, i: 4,
+        varying=8,
     ),
     Spec(
         "_contrib_AdaptiveAvgPooling2D",
