@@ -76,6 +76,19 @@ def faults(result: dict[str, Any]) -> str:
     return text
 
 
+def faults_unseen(result: dict[str, Any]) -> str:
+    """The same of a sample that no case was made for."""
+    survivors = [row for row in result["rows"] if not row["caught"] and not row["why"]]
+    text = (
+        f"`{result['command']}`: {result['caught']} of {result['planted']} were caught "
+        f"({result['caught'] / max(result['planted'], 1):.1%}); {result['equivalent']} more change no answer, with an "
+        f"argument. {len(survivors)} survive:\n\n"
+    )
+    for row in survivors:
+        text += f"- `{row['file']}` ({row['function']}), {row['kind']}: `{row['change']}`\n"
+    return text
+
+
 def false_alarms(result: dict[str, Any]) -> str:
     """What suites.meta.false_alarms stored."""
     dtypes = ", ".join(f"{name} {count}" for name, count in result["dtypes"].items())
@@ -91,7 +104,7 @@ def false_alarms(result: dict[str, Any]) -> str:
     return table([f"`{result['command']}`", ""], rows)
 
 
-RENDERERS = {"demo": demo, "faults": faults, "false_alarms": false_alarms}
+RENDERERS = {"demo": demo, "faults": faults, "faults_unseen": faults_unseen, "false_alarms": false_alarms}
 
 
 def filled(text: str, reports: Path) -> str:

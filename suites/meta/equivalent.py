@@ -182,6 +182,7 @@ EXPLAINED: list[Explained] = [
     Explained(
         "detection.box_decode", r"a.clip -> wrong_default.*", "0 clips as little as -1: only positive numbers do"
     ),
+    Explained("reshaping.roll", r"a.shift -> wrong_default.*", "without a shift it is refused"),
     # --- two ways of one answer
     other_way(
         "indexing.one_hot",

@@ -1,11 +1,11 @@
 """Does the operator suite catch faults? Plants them in the lowerings, one at a time, and runs the suite's cases.
 
-    python -m suites.meta.mutate --count 600 --json reports/faults.json
+    python -m suites.meta.mutate --count 500 --json reports/faults.json
 
 Faults are planted in worker processes that may die or hang and are replaced: a fault that ends the process or takes for
-ever is caught, by that case. It is judged by the cases that run through the changed line, those of the
-operator for which it was chosen first, until one fails. The file is written row by row; a verdict that is in it already is
-not asked for again while the code and the cases that it depends on are the same.
+ever is caught, by that case. It is judged by the cases that run through the changed line, those of the operator for
+which it was chosen first, until one fails. The file is written row by row; a verdict that is in it already is not asked
+for again while the code and the cases that it depends on are the same.
 
 What survives and changes no answer is told apart by suites/meta/equivalent.py, with an argument for each.
 """
@@ -234,20 +234,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="plant faults in the lowerings and see which the suite catches")
     parser.add_argument("--count", type=int, default=600, help="how many; 0 is all that there are")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--operators", nargs="*", help="only faults that concern these")
+    parser.add_argument(
+        "--operators", nargs="*", help="only faults that their cases run through, judged by these alone"
+    )
     parser.add_argument("--only", default="", help="of those chosen only these: a regular expression in their keys")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", type=Path, help="where the rows are stored, and read from if they are there")
     given = parser.parse_args()
     command = f"python -m suites.meta.mutate --count {given.count} --seed {given.seed}"
+    command += f" --operators {' '.join(given.operators)}" if given.operators else ""
     prepare()
     store = Store()
     faults = all_faults(given.operators)
+    if given.operators:
+        faults = _reached(faults, _made(store, given.operators, given.workers))
     chosen = choose(faults, given.count or len(faults), given.seed, given.operators)
     served = sorted({name for _, fault in chosen for name in faults[fault]} & {*specs_of(), *LOOPS})
-    for operator, outcome in store.make(served, given.workers):
-        print(f"without a fault: {operator}: {outcome.step}: {' '.join(outcome.death.split())[-600:]}", flush=True)
-    judge = Judge(store, served)
+    judge = _made(store, served, given.workers)
     rows = {}
     for operator, fault in chosen:
         row = _stored(given.json).get(fault.key)
@@ -276,6 +279,19 @@ def main() -> int:
     print(f"{caught} of {judged} planted faults were caught ({100 * caught / max(judged, 1):.2f} %); ", end="")
     print(f"{len(found) - judged} more change no answer (suites/meta/equivalent.py)")
     return 0 if caught >= 0.99 * judged and not refuted else 1
+
+
+def _made(store: Store, operators: Sequence[str], workers: int) -> Judge:
+    """A judge with the cases of these operators, which are computed if they are not known."""
+    for operator, outcome in store.make(operators, workers):
+        print(f"without a fault: {operator}: {outcome.step}: {' '.join(outcome.death.split())[-600:]}", flush=True)
+    return Judge(store, operators)
+
+
+def _reached(faults: dict[Fault, tuple[str, ...]], judge: Judge) -> dict[Fault, tuple[str, ...]]:
+    """The faults that the judge's cases run through, of its operators alone."""
+    own = {fault: tuple(name for name in names if name in judge.known) for fault, names in faults.items()}
+    return {fault: names for fault, names in own.items() if judge.places(names[0], fault, names)}
 
 
 def score(rows: Sequence[Row]) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """The mutation runner: its faults are faults, a sample of them is caught, and a blind suite is seen to be blind.
 
-The whole: ``python -m suites.meta.mutate --count 1000 --json reports/faults.json`` (docs/error-model.md).
+The whole: ``python -m suites.meta.mutate --count 500 --json reports/faults.json`` (docs/error-model.md).
 """
 
 from __future__ import annotations

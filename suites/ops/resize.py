@@ -78,7 +78,15 @@ SPECS = [
         },
         bilinear_of_any_size,
         terms=lambda a, i: 4,
-        varying=8,
+        varying=4,
+    ),
+    Spec(
+        "_contrib_BilinearResize2D",
+        {"mode": ["size", "to_even_down", "to_even_up", "to_odd_down", "to_odd_up"], "align_corners": [False]},
+        bilinear_of_any_size,
+        terms=lambda a, i: 4,
+        examples=2,
+        varying=4,
     ),
     Spec(
         "_contrib_AdaptiveAvgPooling2D",
