@@ -7,6 +7,7 @@ error (a singular or indefinite matrix), these give infinities or NaN.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -147,7 +148,7 @@ def makediag(cx: Context, a: Attributes, data: Value) -> Value:
 def maketrian(cx: Context, a: Attributes, data: Value) -> Value:
     """A matrix with this triangle, as ``_linalg_extracttrian`` gives it, and zeros elsewhere."""
     length = static(data.shape[-1], "the length of the triangle")
-    count = round(((1 + 8 * length) ** 0.5 - 1) / 2)
+    count = math.isqrt(2 * length)
     if count * (count + 1) // 2 != length:
         raise Unsupported(f"{length} elements are no triangle")
     n = count + abs(a.offset)

@@ -103,9 +103,6 @@ EXPLAINED: list[Explained] = [
     other_way("detection.multibox_detection", r"0 -> 1", "only the shape of the column is used", on="_full_like"),
     other_way("linalg._triangle", r"1 -> 2", "a flag: any number but 0 is true"),
     other_way("creation._open_range", r"1 -> 0", "dividing by 1 changes nothing", on="a.repeat != 1"),
-    Explained(
-        "linalg.maketrian", r"1 -> [02]", "under the root: the result is rounded to the whole number that it is near"
-    ),
     Explained("quantized.quantized_fully_connected", r"6 -> 7", "the end of a slice of six: nothing lies behind"),
     Explained("creation.diag_indices_from", r"0 -> 1", "all sizes are equal, or it is refused before"),
     other_way(
@@ -134,6 +131,17 @@ EXPLAINED: list[Explained] = [
     Explained(
         "convolution._Pool._filled", r".*before, .*after.* -> .*", "all of them are asked for, in any order", on="all("
     ),
+    other_way("linalg._stacked", r"1 -> 0", "joining one part is the part", on="len(parts) == 1"),
+    other_way(
+        "recurrent._side_by_side", r"1 -> 0", "one direction beside none is that direction", on="directions == 1"
+    ),
+    Explained("linalg._small", r"1 -> 2", "the last axis or the one before: the matrix is square"),
+    Explained(
+        "reshaping.broadcast_like",
+        r"left is None or right is None -> .*",
+        "both are given or none is, or it is refused before",
+    ),
+    other_way("softmax.softmax_output", r".*axis=data.rank - 1\) -> .*", "Softmax's default is the last axis"),
     # --- conditions that mean the same wherever they are asked
     Explained(
         "scalar._np_comparison",

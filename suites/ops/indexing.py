@@ -211,6 +211,7 @@ AXIS = [0, 1, 2, -1]
 SPECS = [
     Spec("slice", {"begin": list(SLICES)}, sliced),
     Spec("slice", {"begin": list(STEPS)}, stepped),
+    Spec("slice", {"begin": [(None,)], "end": [(None,)], "step": [(2,), (-1,)]}, cube, examples=2),
     Spec("slice", {"begin": list(OPEN)}, open_sliced, varying=10),
     Spec("slice_axis", {"axis": AXIS, "begin": [0, 1, -3], "end": [None, 3, -1]}, cube,
          legal=lambda a: (a["begin"], a["end"]) != (-3, 3)),

@@ -249,6 +249,7 @@ SPECS = [
     Spec("broadcast_to", {"shape": [(0, 4)]}, lambda d, a: {"data": moved(d, (3, 1), dynamic=(0,))}),
     Spec("_npi_broadcast_to", {"shape": [(3,), (2, 3), (2, -2, 4), (-2,), (2, 1, 4)]}, np_broadcast, np_shape=True),
     Spec("broadcast_axis", {"axis": [(0,), (2,), (2, 0), (0, 1, 2), ()]}, axis_broadcast),
+    Spec("broadcast_axis", {}, lambda d, a: {"data": moved(d, d.shape((1, 3)))}, examples=2),
     Spec("broadcast_like", {"lhs_axes": [DEFAULT, (0,), (-1,), (0, 1)], "rhs_axes": [DEFAULT, (1,), (-1,), (2, 0)]},
          broadcast_like, legal=legal_axes, varying=5),
     Spec("_identity_with_attr_like_rhs", {}, lambda d, a: {"lhs": Tensor((2, 3)), "rhs": Tensor((2, 3))}),

@@ -25,7 +25,7 @@ def up_sampling(d: Draw, a: Attributes) -> Inputs:
 def bilinear(d: Draw, a: Attributes) -> Inputs:
     mode = a.get("mode", "size")
     shape = d.sizes(4, 1, 7)
-    inputs = {"data": Tensor(shape, d.pick(["float32", "float32", "float64"]), dynamic=(0,))}
+    inputs = {"data": Tensor(shape, d.pick(["float32", "float32", "float64", "float16"]), dynamic=(0,))}
     if mode == "like":
         inputs["like"] = Tensor((1, 1, *d.sizes(2, 1, 6)))
     elif mode == "odd_scale" or (mode == "size" and d.boolean()):
