@@ -149,6 +149,11 @@ def pooling_v1(cx: Context, a: Attributes, data: Value) -> Value:
         return _global_pool(cx, a, data, a.pool_type)
     geometry = _Pool(cx, data, *_pool_window(a, 2), a.pooling_convention == "full")
     if a.pool_type == "max":
+        if geometry.may_miss:
+            raise Unsupported(
+                "pooling_convention=full with a last window that holds no data: MXNet's maximum of it is -inf, engines' is "
+                "the smallest number; use a stride up to the kernel's size"
+            )
         return geometry.max(pad_with=0, beyond=-np.inf)
     return geometry.sum() if a.pool_type == "sum" else geometry.mean()
 
@@ -194,6 +199,8 @@ class _Pool:
         if full:
             self.extra = tuple((sizes[i] - 1) * stride[i] + kernel[i] - (x.shape[2 + i] + 2 * pad[i]) for i in dims)
         self.beyond = any(e != 0 for e in self.extra)
+        steps = zip(self.extra, kernel, stride)
+        self.may_miss = any(e >= k if isinstance(e, int) else s > k for e, k, s in steps)  # a window lies wholly behind
         self.plain = not self.beyond and all(p < k for p, k in zip(pad, kernel))  # engines want pads below kernels
 
     def max(self, pad_with: float | None = None, beyond: float | None = None) -> Value:
@@ -257,12 +264,13 @@ class _Pool:
         return self.cx.op("Pad", x, pads, self.cx.const(np.array(fill, x.dtype)), type=TensorType(x.dtype, shape))
 
     def _counts(self, include_pad: bool) -> Value:
-        """How many cells each window averages over; at least 1 (an empty window gives 0)."""
+        """How many cells each window averages over. An empty window gives 0 in MXNet, and over volumes NaN."""
+        least = 0 if len(self.pad) == 3 else 1
         if not all(isinstance(size, int) for size in self.x.shape[2:]):
             ones = self.cx.expand(self.cx.const(np.ones((1, 1), self.x.dtype)), (1, 1, *self.x.shape[2:]), self.x)
             counts = self._total(self._mean(self._padded(ones, float(include_pad))))
             rounded = self.cx.op("Round", counts, type=counts.type)
-            return self.cx.op("Max", rounded, self.cx.const(np.array(1, self.x.dtype)), type=counts.type)
+            return self.cx.op("Max", rounded, self.cx.const(np.array(least, self.x.dtype)), type=counts.type)
         table = np.ones((1, 1), np.float64)
         for i, size in enumerate(self.x.shape[2:]):
             assert isinstance(size, int)
@@ -270,7 +278,7 @@ class _Pool:
             low, high = (start, size + self.pad[i]) if include_pad else (np.maximum(start, 0), size)
             length = np.maximum(np.minimum(start + self.kernel[i], high) - low, 0)
             table = table[..., None] * length
-        return self.cx.const(np.maximum(table, 1).astype(self.x.dtype))
+        return self.cx.const(np.maximum(table, least).astype(self.x.dtype))
 
 
 def _cube(cx: Context, x: Value, power: int | None) -> Value:

@@ -137,9 +137,10 @@ def np_arange(cx: Context, a: Attributes) -> Value:
 @operator("_arange")
 def arange(cx: Context, a: Attributes) -> Value:
     """``start``, ``start + step``, ... below ``stop``, each ``repeat`` times."""
-    if a.infer_range and a.stop is None:
+    stop = a.stop
+    if a.infer_range and stop is None:
         return _inferred_range(cx, a)
-    start, stop = (0.0, a.start) if a.stop is None else (a.start, a.stop)
+    start, stop = (0.0, a.start) if stop is None else (a.start, stop)
     if a.step == 0 or a.repeat < 1:
         raise Unsupported(f"step={a.step} and repeat={a.repeat}; step must not be 0, and repeat positive")
     count = max(0, math.ceil((stop - start) / a.step))
@@ -188,7 +189,7 @@ def arange_like(cx: Context, a: Attributes, data: Value) -> Value:
         return cx.const(np.repeat(line, a.repeat)[:count].reshape(shape))  # type: ignore[arg-type]
     if a.axis is None:
         flat = cx.reshape(data, (count,))
-        return cx.reshape(_open_range(cx, a, flat, 0), shape)
+        return cx.reshape(_open_range(cx, a, flat, 0), shape, data)
     return _open_range(cx, a, data, axis_of(a.axis, data.rank))
 
 

@@ -417,7 +417,7 @@ def smooth_l1(cx: Context, a: Attributes, data: Value) -> Value:
     """With s = scalar: (s x)^2 / 2 where |x| < 1 / s^2, else |x| - 0.5 / s^2."""
     if not is_float(data):
         raise Unsupported(f"data of {data.dtype}; cast them to float32")
-    squared = float(np.square(np.array(1.0 if a.scalar is None else a.scalar, data.dtype)))
+    squared = float(np.square(np.array(a.scalar, data.dtype)))
     if squared == 0:
         raise Unsupported("scalar=0 divides by 0")
     size = typed(cx, "Abs", data)
@@ -615,10 +615,11 @@ def arctan2(cx: Context, y: Value, x: Value) -> Value:
 
 
 def copysign(cx: Context, x: Value, y: Value) -> Value:
-    """The size of x with the sign of y."""
-    size = typed(cx, "Abs", x)
-    below = has_sign(cx, y) if is_float(y) else compare(cx, "Less", y, like(cx, 0, y))
-    return select(cx, below, typed(cx, "Neg", size), size)
+    """x, or -x if the signs differ. -0 is no negative number, and NaN is of neither sign (mshadow_op.h: copysign)."""
+    none_x, none_y = like(cx, 0, x), like(cx, 0, y)
+    above = pair(cx, "And", compare(cx, "GreaterOrEqual", x, none_x), compare(cx, "GreaterOrEqual", y, none_y))
+    below = pair(cx, "And", compare(cx, "Less", x, none_x), compare(cx, "Less", y, none_y))
+    return select(cx, pair(cx, "Or", above, below), x, typed(cx, "Neg", x))
 
 
 def ldexp(cx: Context, x: Value, y: Value) -> Value:
@@ -853,9 +854,9 @@ def np_where(cx: Context, a: Attributes, condition: Value, x: Value, y: Value) -
 
 
 def scalar_of(cx: Context, number: float, dtype: np.dtype[Any]) -> Value:
-    """A scalar as C casts it: truncated, and wrapped around where integers are narrow."""
+    """A scalar as C casts it: truncated, and wrapped around where integers are narrower than C's int."""
     if dtype.kind in "iu":
-        if not math.isfinite(number) or abs(number) >= 2**63:
+        if not math.isfinite(number) or abs(number) >= (2**63 if dtype.itemsize == 8 else 2**31):
             raise Unsupported(f"the scalar {number} is not a number of {dtype}")
         return cx.const(np.array(int(number), np.int64).astype(dtype))
     return cx.const(np.array(number).astype(dtype))

@@ -460,6 +460,10 @@ def _dropped(a: Attributes, obj: Value | None, size: int) -> np.ndarray:  # type
         if obj.const is None:
             raise Unsupported("the positions to delete are data, so that the output's shape depends on them")
         found = obj.const.astype(np.int64).ravel()
+        if (found < 0).any():
+            raise Unsupported(
+                "a position to delete is negative; MXNet counts from the end where it is one number alone"
+            )
     elif a.int_ind is not None:
         found = np.array([a.int_ind], np.int64)
     else:

@@ -127,8 +127,6 @@ def _without_axis(cx: Context, parts: Sequence[Value], axis: int) -> list[Value]
     for part in parts:
         if part.shape[axis] != 1:
             raise Unsupported(f"squeeze_axis is set, and a part has the size {part.shape[axis]} on axis {axis}")
-    if parts[0].rank == 1 and not cx.np_shape:
-        return list(parts)
     return [cx.squeeze(part, axis) for part in parts]
 
 

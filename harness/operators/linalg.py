@@ -7,6 +7,7 @@ error (a singular or indefinite matrix), these give infinities or NaN.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -147,7 +148,7 @@ def makediag(cx: Context, a: Attributes, data: Value) -> Value:
 def maketrian(cx: Context, a: Attributes, data: Value) -> Value:
     """A matrix with this triangle, as ``_linalg_extracttrian`` gives it, and zeros elsewhere."""
     length = static(data.shape[-1], "the length of the triangle")
-    count = round(((1 + 8 * length) ** 0.5 - 1) / 2)
+    count = math.isqrt(2 * length)
     if count * (count + 1) // 2 != length:
         raise Unsupported(f"{length} elements are no triangle")
     n = count + abs(a.offset)
@@ -191,7 +192,7 @@ def _placed(cx: Context, data: Value, places: Array, n: int) -> Value:
     sources[places] = np.arange(count)
     pads = [0] * (2 * data.rank - 1) + [1]
     longer = TensorType(data.dtype, (*data.shape[:-1], count + 1))
-    padded = cx.op("Pad", data, cx.ints(*pads), cx.const(np.zeros((), data.dtype)), type=longer)
+    padded = cx.op("Pad", data, cx.ints(*pads), type=longer)
     kind = TensorType(data.dtype, (*data.shape[:-1], n, n))
     return cx.op("Gather", padded, cx.const(sources.reshape(n, n)), type=kind, axis=data.rank - 1)
 
@@ -221,9 +222,8 @@ def _cholesky(cx: Context, data: Value) -> Value:
         column = cx.op("Div", column, cx.op("Sqrt", _rows(cx, column, 0, 1)), type=column.type)
         pads = [0] * data.rank * 2
         pads[data.rank - 2] = k
-        zero = cx.const(np.zeros((), data.dtype))
         whole = TensorType(data.dtype, (*data.shape[:-1], 1))
-        columns.append(cx.op("Pad", column, cx.ints(*pads), zero, type=whole) if k else column)
+        columns.append(cx.op("Pad", column, cx.ints(*pads), type=whole) if k else column)
     return _stacked(cx, columns, data.shape, -1)
 
 

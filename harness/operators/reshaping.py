@@ -524,7 +524,7 @@ def trace(cx: Context, a: Attributes, data: Value) -> Value:
 def tril(cx: Context, a: Attributes, data: Value) -> Value:
     """Planes with zeros above a diagonal; a 1-D input counts as every row of a square."""
     if data.rank == 1:
-        data = cx.expand(cx.unsqueeze(data, 0), (data.shape[0], data.shape[0]))
+        data = cx.expand(data, (data.shape[0], data.shape[0]))
     exact = data if data.dtype.kind in "fb" else cx.cast(data, np.int64)
     kept = cx.op("Trilu", exact, cx.const(np.array(a.k, np.int64)), type=exact.type, upper=0)
     return cx.cast(kept, data.dtype)

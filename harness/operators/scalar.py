@@ -102,9 +102,14 @@ def _np_comparison(cx: Context, a: Attributes, name: str, data: Value) -> Value:
         a.ignore("is_int")
         y = cx.const(bool(a.scalar)) if data.dtype == BOOL else scalar_of(cx, a.scalar, data.dtype)
         return formula(cx, data, y)
-    if a.is_int or a.scalar == int(a.scalar):
+    if a.is_int:
         return formula(cx, data, scalar_of(cx, a.scalar, data.dtype))
-    return _beside_integers(cx, name, wide(cx, data), a.scalar)
+    x = wide(cx, data)
+    if not np.iinfo(x.dtype).min <= a.scalar <= np.iinfo(x.dtype).max:
+        x = cx.cast(data, np.int64)
+    if a.scalar == math.floor(a.scalar):
+        return formula(cx, x, scalar_of(cx, a.scalar, x.dtype))
+    return _beside_integers(cx, name, x, a.scalar)
 
 
 def _beside_integers(cx: Context, name: str, x: Value, number: float) -> Value:

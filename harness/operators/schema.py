@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import math
 import re
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -42,7 +44,7 @@ class Schema:
 _SWITCH = "boolean, optional, default=0"
 _CALIBRATED = dict.fromkeys(("min_calib_range", "max_calib_range"), "float or None, optional, default=None")
 
-# MXNet's registry lists the attributes of another operator, or none, for these; its parser reads and accepts these alone.
+# MXNet's registry lists other attributes for these, none, or ones without defaults; this is what its parser reads and accepts.
 _READ_ATTRIBUTES = {
     "_npi_concatenate": {"num_args": "int, required", "axis": "int or None, optional, default='0'"},
     "_linspace": {
@@ -54,6 +56,9 @@ _READ_ATTRIBUTES = {
         "dtype": "{'bfloat16', 'float16', 'float32', 'float64', 'int32', 'int64', 'int8', 'uint8'},"
         "optional, default='float32'",
     },
+    "_npi_boolean_mask_assign_scalar": {"value": "double, required", "start_axis": "int, optional, default=0"},
+    "_npi_boolean_mask_assign_tensor": {"start_axis": "int, optional, default=0"},
+    "smooth_l1": {"scalar": "double, optional, default=1"},
     "_sg_mkldnn_conv": {
         **dict.fromkeys(("with_bn", "with_act", "with_sum", "with_postsum_act", "quantized"), _SWITCH),
         **dict.fromkeys(("with_relu", "with_postsum_relu"), _SWITCH),  # MXNet 1.5 wrote these for the two "act"
@@ -164,6 +169,7 @@ class Attributes:
         return left
 
 
+_SMALLEST_FLOAT = 2.0**-126
 _TYPE = re.compile(
     r"\s*(?P<kind>\{.*?\}|.*?)\s*(?:,\s*(?:(?P<required>required)|optional,\s*default=(?P<default>.*)))?$"
 )
@@ -207,6 +213,14 @@ def _integer(text: str) -> int:
         return int(value)
 
 
+def _float32(item: Any) -> float:
+    """MXNet's ``float`` is C's: 0.1 is 0.10000000149, in its float64 kernels too; what C's strtof refuses is refused."""
+    value = float(item)
+    if math.isfinite(value) and 0 < abs(value) < _SMALLEST_FLOAT:
+        raise ValueError(item)
+    return float(struct.unpack("f", struct.pack("f", value))[0])
+
+
 def _literal(text: str) -> Any:
     """A Python literal as dmlc writes it: long suffixes, and brackets of either kind."""
     return ast.literal_eval(re.sub(r"(\d)L\b", r"\1", text.strip() or "()"))
@@ -236,9 +250,9 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "int": _integer,
     "long": _integer,
     "ptr": _integer,
-    "float": float,
+    "float": _float32,
     "double": float,
-    "real_t": float,
+    "real_t": _float32,
     "string": str,
     "enum": str,
     "NDArray": str,
@@ -246,7 +260,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "Shape": _tuple(_size),
     "tuple of <long>": _tuple(_size),
     "tuple of <int>": _tuple(_size),
-    "tuple of <float>": _tuple(float),
+    "tuple of <float>": _tuple(_float32),
     "tuple of <double>": _tuple(float),
     "tuple of <Shape(tuple)>": _tuple(_shape),
 }

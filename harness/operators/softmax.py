@@ -105,7 +105,7 @@ def _typed(cx: Context, a: Attributes, y: Value) -> Value:
 def _scaled(cx: Context, a: Attributes, data: Value) -> Value:
     """The data divided by the temperature, in the wider of the two types."""
     x = cx.cast(data, a.dtype or data.dtype) if _wider(a.dtype, data) else data
-    if a.temperature not in (None, 1.0):
+    if a.temperature is not None:
         x = cx.op("Div", x, cx.const(np.array(a.temperature, x.dtype)), type=x.type)
     return x
 

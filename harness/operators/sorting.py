@@ -111,7 +111,7 @@ def _range(cx: Context, x: Value, begin: int, count: int) -> Value:
     if x.const is not None:
         return cx.const(x.const[begin : begin + count])
     kind = TensorType(x.dtype, (count,))
-    return cx.op("Slice", x, cx.ints(begin), cx.ints(begin + count), cx.ints(0), type=kind)
+    return cx.op("Slice", x, cx.ints(begin), cx.ints(begin + count), type=kind)
 
 
 def _edges(a: Attributes, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:

@@ -18,9 +18,9 @@ from harness.compiler import compile_graph
 from harness.graph import Entry, Graph, Node
 
 from .case import Case, Spec
-from .check import ENGINE_OPTIONS, judge_outputs, references
+from .check import ENGINE_OPTIONS, judge_outputs
 from .limitations import limitation_of
-from .reference import MXNetRefuses, node_of
+from .reference import MXNetRefuses, answers, node_of
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,10 @@ def _judge(
     precision: str,
 ) -> Outcome:
     try:
-        native, exact, bounds = references(case, arrays, precision)
+        known = answers(case, arrays, precision)
     except MXNetRefuses as refusal:
         return Outcome("wrong", f"the spec draws what MXNet refuses: {refusal}")
-    headroom, problem = judge_outputs(case, found, declared, native, exact, bounds, precision)
+    headroom, problem = judge_outputs(case, found, declared, known, precision)
     if problem and not (limitation_of(case, engine, precision) and "headroom" in problem):
         return Outcome("wrong", problem, headroom)
     return Outcome("right", "", headroom)

@@ -50,7 +50,7 @@ class Tensor:
         shape: its sizes.
         dtype: its type.
         low, high: the range values are drawn from, uniformly (integers: both ends included).
-        values: or the values to draw from; or an array to take as it is.
+        values: or the values to draw from, each before any comes again; or an array to take as it is.
         distinct: no two elements are closer than 1e-3 of the range (for sorting and maxima).
         avoid: values around which (by 0.01 of the range) nothing is drawn: where the function jumps.
         const: a parameter of the model instead of an input.
@@ -72,7 +72,7 @@ class Tensor:
         if isinstance(self.values, np.ndarray):
             return self.values.astype(dtype)
         if self.values is not None:
-            return np.asarray(rng.choice(np.asarray(self.values), self.shape)).astype(dtype)
+            return _each(np.asarray(self.values), self.shape, rng).astype(dtype)
         if dtype.kind == "b":
             return rng.integers(0, 2, self.shape).astype(bool)
         if dtype.kind in "iu":
@@ -88,6 +88,13 @@ class Tensor:
             near = np.abs(array - value) < 0.01 * span
             array = np.where(near, value + np.where(array < value, -0.02, 0.02) * span, array)
         return array.astype(dtype)
+
+
+def _each(values: Array, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Values at random places, each of them before any occurs again: a tensor that has the room holds all."""
+    count = math.prod(shape)
+    rounds = [rng.permutation(values) for _ in range(-(-count // len(values)))]
+    return np.concatenate([*rounds, values[:0]])[:count].reshape(shape)
 
 
 Inputs = dict[str, Tensor]
@@ -178,6 +185,7 @@ class Spec:
         reference: "module:function" of what answers where MXNet's CPU has no kernel at all: it takes the case and its
             arrays, and runs MXNet's own operators around the gap.
         examples: how many fully drawn cases the quick suite runs.
+        varying: how many of them with sizes that vary.
         also: other operators that are drawn in the same way.
     """
 
@@ -191,6 +199,7 @@ class Spec:
     reference_dtype: str = "float64"
     reference: str = ""
     examples: int = 5
+    varying: int = 2
     also: tuple[str, ...] = ()
 
     def named(self) -> list[Spec]:

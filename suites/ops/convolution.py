@@ -125,8 +125,13 @@ def pooling(d: Draw, a: Attributes) -> Inputs:
 
 def pooling_v1(d: Draw, a: Attributes) -> Inputs:
     a["kernel"] = d.sizes(2, 1, 3)
+    full = a.get("pooling_convention") == "full"  # with larger strides a window may hold nothing
+    if a.pop("strided", False):  # the last window reaches behind the data
+        a["kernel"], a["stride"] = (3, 2), (2, 2)
+        shape = (1, 2, 4 + 2 * d.integer(0, 1), 3 + 2 * d.integer(0, 1))
+        return {"data": Tensor(shape, distinct=True, dynamic=(0, 2, 3))}
     if d.boolean():
-        a["stride"] = d.sizes(2, 1, 3)
+        a["stride"] = tuple(d.integer(1, k if full else 3) for k in a["kernel"])
     if d.boolean():
         a["pad"] = tuple(d.integer(0, k - 1) for k in a["kernel"])
     shape = (d.integer(1, 2), d.integer(1, 3), *(k + d.integer(0, 3) for k in a["kernel"]))
@@ -182,6 +187,7 @@ SPECS = [
         deconvolution,
         legal=fits_deconvolution,
         terms=products,
+        examples=12,
     ),
     Spec(
         "Deconvolution",
@@ -222,10 +228,38 @@ SPECS = [
         },
         pooling,
         terms=window,
-        examples=15,
+        examples=30,
+        varying=10,
     ),
-    Spec("Pooling_v1", POOL, pooling_v1, terms=window, reference_dtype="float32"),
+    Spec(  # the divisors of sizes that vary
+        "Pooling",
+        {
+            "pool_type": ["avg"],
+            "pooling_convention": ["full"],
+            "count_include_pad": [False, True],
+            "layout": ["NCW", "NCHW", "NCDHW"],
+        },
+        pooling,
+        terms=window,
+        examples=2,
+        varying=12,
+    ),
+    Spec("Pooling", {"pool_type": ["lp"], "global_pool": [True], "layout": [DEFAULT, "NHWC"]}, pooling, terms=window, examples=8),
+    Spec(
+        "Pooling_v1",
+        {"pool_type": ["max"], "pooling_convention": ["full"], "strided": [True]},
+        pooling_v1,
+        reference_dtype="float32",
+    ),
+    Spec("Pooling_v1", POOL, pooling_v1, terms=window, reference_dtype="float32", examples=12),
 ]  # fmt: skip
+
+
+def _may_miss(case: Case) -> bool:
+    attributes = case.attributes
+    kernel, stride = (ast.literal_eval(attributes.get(name, "()")) for name in ("kernel", "stride"))
+    full = attributes.get("pooling_convention") == "full" and attributes.get("pool_type", "max") == "max"
+    return full and attributes.get("global_pool") != "True" and any(s > k for s, k in zip(stride, kernel))
 
 
 def _strided_and_dilated(case: Case) -> bool:
@@ -234,6 +268,18 @@ def _strided_and_dilated(case: Case) -> bool:
 
 
 LIMITATIONS = [
+    Limitation(
+        ("Pooling_v1",),
+        "pooling_convention=full with a stride above the kernel's size: the last window may hold no data, and its maximum "
+        "is -inf in MXNet",
+        "UNSUPPORTED",
+        lambda case: _may_miss(case),
+        Case(
+            "Pooling_v1",
+            {"kernel": "(1, 1)", "stride": "(3, 1)", "pooling_convention": "full"},
+            {"data": Tensor((1, 1, 3, 3))},
+        ),
+    ),
     Limitation(
         ("Deconvolution",),
         "MXNet's CPU kernel is wrong where one axis has both stride and dilation above 1; the compiled model follows "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from harness.operators import registry
 from harness.operators.schema import AttributeType, parse, schemas
 
-from .case import Case, Spec, all_specs
+from .case import DEFAULT, Case, Spec, all_specs
 
 NOT_COUNTED = ("ctx", "num_args", "name", "__profiler_scope__")
 NOT_IN_NUMPY = "bfloat16"  # MXNet 1.9.1 cannot turn its bfloat16 arrays into anything that could be compared
@@ -143,6 +144,21 @@ def drawn(strategy: st.SearchStrategy[Case], count: int, seed: int | None = None
         collect = hypothesis.seed(seed)(collect)
     collect()
     return found
+
+
+def seed_of(spec: Spec, *what: Any) -> int:
+    """A seed for the tests of a spec: operators that are drawn alike see different cases, the same ones every time."""
+    return zlib.crc32(
+        repr((spec.operator, list(spec.attributes), ["DEFAULT" if x is DEFAULT else x for x in what])).encode()
+    )
+
+
+def suite_cases(spec: Spec) -> list[tuple[Case, bool]]:
+    """What suites/ops/test_operators.py draws from a spec, each with whether its sizes vary."""
+    found = [(case, False) for case in drawn(spec.cases(), spec.examples, seed_of(spec))]
+    found += [(case, False) for pair in spec.pairs() for case in drawn(spec.cases(pair), 2, seed_of(spec, *pair))]
+    varying = drawn(spec.cases(), spec.varying, seed_of(spec, "varying"))
+    return found + [(case, True) for case in varying if any(tensor.dynamic for tensor in case.inputs.values())]
 
 
 def cases_of(spec: Spec, per_value: int = 2, free: int | None = None, seed: int | None = None) -> list[Case]:

@@ -15,7 +15,7 @@ def nothing(d, a):
 SHAPES = [(1,), (3,), (2, 3), (1, 2, 1, 3)]
 SPECS = [
     Spec("_zeros", {"shape": SHAPES, "dtype": [*TYPES, "bool"]}, nothing, also=("_npi_zeros", "_ones", "_npi_ones")),
-    Spec("_npi_zeros", {"shape": [(), (0,), (2, 0)], "dtype": [DEFAULT]}, nothing, np_shape=True, also=("_npi_ones",)),
+    Spec("_npi_zeros", {"shape": [DEFAULT, (), (0,), (2, 0)], "dtype": [DEFAULT]}, nothing, np_shape=True, also=("_npi_ones",)),
     Spec("_full", {"shape": SHAPES, "value": [0.0, 2.5, -3.0], "dtype": [*TYPES[:-1], "bool"]}, nothing),
     Spec("_full", {"shape": SHAPES, "value": [0.0, 2.5, 3.0], "dtype": ["uint8"]}, nothing),
     Spec("_zeros_without_dtype", {"shape": SHAPES, "dtype": [0, 1, 4, 6]}, nothing),
@@ -31,7 +31,7 @@ SPECS = [
     Spec("_arange", {"start": [1, 4.5], "stop": [DEFAULT, None]}, nothing),
     Spec("_contrib_arange_like", {"start": [DEFAULT, 0, 1.5], "step": [DEFAULT, 1, 0.3, -2], "repeat": [DEFAULT, 1, 2],
                                   "axis": [DEFAULT, None, 0, -1]},
-         lambda d, a: {"data": Tensor(d.shape(3), d.pick(("float32", "float64", "int32")), dynamic=(0,))}),
+         lambda d, a: {"data": Tensor(d.shape(3), d.pick(("float32", "float64", "float16", "int32")), dynamic=(0, 2))}, examples=10, varying=10),
     Spec("_linspace", {"start": [0, -1.5], "stop": [2, 0.5], "num": [1, 5], "endpoint": [DEFAULT, True, False], "dtype": TYPES}, nothing),
     Spec("_npi_logspace", {"start": [0, -1.5], "stop": [2, 0.5], "num": [1, 5], "endpoint": [DEFAULT, True, False],
                            "base": [DEFAULT, 2.0, 10.0], "dtype": TYPES}, nothing),

@@ -88,7 +88,7 @@ def separate_columns(a: Attributes) -> bool:
 
 def multibox_detection(d: Draw, a: Attributes) -> Inputs:
     rng = _rng(d)
-    batch, classes, count = d.integer(1, 2), d.integer(2, 4), d.integer(1, 7)
+    batch, classes, count = d.integer(1, 2), d.integer(2, 4), 16 if a.pop("crowd", False) else d.integer(1, 7)
     scores = (rng.permutation(batch * classes * count) / (batch * classes * count)).reshape(batch, classes, count)
     return {
         "cls_prob": given(scores, dynamic=(0,)),
@@ -104,19 +104,21 @@ def multibox_prior(d: Draw, a: Attributes) -> Inputs:
 def proposal(d: Draw, a: Attributes) -> Inputs:
     kinds = len(a.get("scales", range(4))) * len(a.get("ratios", range(3)))
     batch = d.integer(1, 2) if a.pop("several", False) else 1
+    anchors = a.pop("anchors", False)  # they alone
     height, width = d.sizes(2, 1, 3)
     stride = a.get("feature_stride", 16)
     scores = np.random.default_rng(d.integer(0, 999)).permutation(batch * 2 * kinds * height * width)
     info = np.array([[height * stride + 3, width * stride + 5, d.pick([0.5, 1])]] * batch)
     return {
         "cls_prob": given((scores / scores.size).reshape(batch, 2 * kinds, height, width)),
-        "bbox_pred": Tensor((batch, 4 * kinds, height, width), low=-0.3, high=0.3),
+        "bbox_pred": Tensor((batch, 4 * kinds, height, width), low=-0.3, high=0.3, values=(0,) if anchors else None),
         "im_info": given(info),
     }
 
 
 def multi_proposal(d: Draw, a: Attributes) -> Inputs:
-    return proposal(d, {**a, "several": True})
+    a["several"] = True
+    return proposal(d, a)
 
 
 def regions(d: Draw, batch: int, high: float) -> np.ndarray:
@@ -132,7 +134,7 @@ def roi_align(d: Draw, a: Attributes) -> Inputs:
     rois = regions(d, batch, max(height, width) / a["spatial_scale"])
     dtype = d.pick(["float32", "float32", "float64"])
     return {
-        "data": Tensor((batch, bins * d.integer(1, 2), height, width), dtype),
+        "data": Tensor((batch, bins * d.integer(1, 2), height, width), dtype, dynamic=(0,)),
         "rois": given(rois, dtype, dynamic=(0,)),
     }
 
@@ -144,6 +146,13 @@ def roi_pooling(d: Draw, a: Attributes) -> Inputs:
     half = rois[:, 1:] * a["spatial_scale"] % 1
     rois[:, 1:] += np.where(np.abs(half - 0.5) < 0.02, 0.05, 0)
     return {"data": Tensor((batch, d.integer(1, 2), height, width)), "rois": given(rois, dynamic=(0,))}
+
+
+def whole_regions(d: Draw, a: Attributes) -> Inputs:
+    """Regions of 7 rows, 13 of whose thirteenth parts are more than 7 in float32: the last bin has one row too many."""
+    start = d.integer(1, 5)
+    rois = np.array([[0, start, start + 1, start + 6, start + 7]], float)
+    return {"data": Tensor((1, 2, 15, 15), distinct=True), "rois": given(rois)}
 
 
 def psroi_pooling(d: Draw, a: Attributes) -> Inputs:
@@ -206,6 +215,7 @@ SPECS = [
         legal=separate_columns,
         outputs=2,
         examples=12,
+        varying=6,
     ),
     Spec(
         "_contrib_MultiBoxDetection",
@@ -218,6 +228,12 @@ SPECS = [
             "variances": [DEFAULT, (0.3, 0.2, 0.1, 0.4)],
             "nms_topk": [DEFAULT, 1, 3, 50],
         },
+        multibox_detection,
+        reference_dtype="float32",
+    ),
+    Spec(
+        "_contrib_MultiBoxDetection",
+        {"crowd": [True], "nms_threshold": [0.2, 0.5], "force_suppress": [True]},
         multibox_detection,
         reference_dtype="float32",
     ),
@@ -247,6 +263,16 @@ SPECS = [
         outputs=lambda a: 2 if a.get("output_score") else 1,
         reference_dtype="float32",
     ),
+    *(  # a ratio by which the area of an anchor is rounded down just below the square of a half
+        Spec(
+            name,
+            {"rpn_post_nms_top_n": [8], "scales": [(1,)], "ratios": [(1.065,)], "rpn_min_size": [0], "anchors": [True]},
+            build,
+            reference_dtype="float32",
+            examples=3,
+        )
+        for name, build in (("_contrib_Proposal", proposal), ("_contrib_MultiProposal", multi_proposal))
+    ),
     Spec(
         "_contrib_ROIAlign",
         {
@@ -260,6 +286,13 @@ SPECS = [
         terms=lambda a, i: 16,
     ),
     Spec("ROIPooling", {"pooled_size": [(1, 1), (2, 3)], "spatial_scale": [1.0, 0.25]}, roi_pooling),
+    Spec(
+        "ROIPooling",
+        {"pooled_size": [(13, 13)], "spatial_scale": [1.0]},
+        whole_regions,
+        examples=2,
+        reference_dtype="float32",
+    ),
     Spec(
         "_contrib_PSROIPooling",
         {"spatial_scale": [1.0, 0.37], "output_dim": [1, 2], "pooled_size": [2, 3], "group_size": [DEFAULT, 2, 3]},

@@ -42,17 +42,26 @@ def stepped(d: Draw, a: Attributes) -> Inputs:
     return sliced(d, a)
 
 
+OPEN = {
+    (None, 1): (None, None), (1, None): (None, None), (0,): (-1,), (1,): (-1,), (None,): (None,), (-3,): (None,), (-4,): (3,),
+    (2,): (None,), (-1,): (None,),
+}  # fmt: skip
+OPEN_STEPS = {(None,): (2, -1, -2, 1), (1, None): (2,), (2,): (2, -1), (-1,): (-1, -3), (-3,): (1, 2)}
+
+
 def open_sliced(d: Draw, a: Attributes) -> Inputs:
-    a["end"] = {(None, 1): (None, None), (1, None): (None, None), (0,): (-1,), (1,): (-1,), (None,): (None,)}[
-        a["begin"]
-    ]
+    """A sliced axis whose size may vary."""
+    a["end"] = OPEN[a["begin"]]
+    if a["begin"] in OPEN_STEPS and d.boolean():
+        a["step"] = (d.pick(OPEN_STEPS[a["begin"]]), *(None,) * (len(a["begin"]) - 1))
     return {"data": moved(d, (4, 5, 6), dynamic=(0,))}
 
 
 def shape_like(d: Draw, a: Attributes) -> Inputs:
     data = d.shape(3, 3, 5)
     other = tuple(d.integer(1, size) for size in data)
-    return {"data": moved(d, data), "shape_like": Tensor(other, d.pick(NUMBERS))}
+    moving = tuple(range(3))
+    return {"data": moved(d, data, dynamic=moving), "shape_like": Tensor(other, d.pick(NUMBERS), dynamic=moving)}
 
 
 def assigned(d: Draw, a: Attributes) -> Inputs:
@@ -63,6 +72,13 @@ def assigned(d: Draw, a: Attributes) -> Inputs:
     slices = [slice(*bound) for bound in zip(a["begin"], a["end"], a.get("step", (None,) * 3))]
     part = np.empty(shape)[tuple(slices)].shape
     return {"lhs": Tensor(shape, dtype), "rhs": Tensor(part, dtype)}
+
+
+def strided(d: Draw, a: Attributes) -> Inputs:
+    a["begin"], a["end"], a["step"] = (0, 1), (5, 6), (2, 2)
+    dtype = d.pick(NUMBERS)
+    inputs = {"lhs": Tensor((5, 6, 2), dtype), "rhs": Tensor((3, 3, 2), dtype)}
+    return {"data": inputs["lhs"]} if "scalar" in a else inputs
 
 
 def assigned_scalar(d: Draw, a: Attributes) -> Inputs:
@@ -76,7 +92,7 @@ def taken(d: Draw, a: Attributes) -> Inputs:
     low = 0 if outside == 0 else -4
     types = ("int32", "int64") if a.get("mode") == "raise" else KEYS
     return {
-        "a": moved(d, data),
+        "a": moved(d, data, dynamic=() if a.get("mode") == "raise" else (0, 1, 2)),
         "indices": keys(d, d.shape((1, 2)), low, size - 1 + outside, types, dynamic=(0,), const=d.boolean()),
     }
 
@@ -119,13 +135,13 @@ def set_nd(d: Draw, a: Attributes) -> Inputs:
 
 
 def picked(d: Draw, a: Attributes) -> Inputs:
-    shape = d.shape((2, 4))
+    shape = d.shape(1 if a.pop("line", False) else (2, 4))
     axis = a.get("axis", -1)
     lines = list(shape)
     lines[axis] = 1
     if not a.get("keepdims") and d.boolean():
         lines.pop(axis)
-    return {"data": moved(d, shape), "index": keys(d, tuple(lines), -3, shape[axis] + 2)}
+    return {"data": moved(d, shape, dynamic=(axis % len(shape),)), "index": keys(d, tuple(lines), -3, shape[axis] + 2)}
 
 
 def batch_taken(d: Draw, a: Attributes) -> Inputs:
@@ -159,19 +175,31 @@ def coordinates(d: Draw, a: Attributes) -> Inputs:
 
 
 def masked(d: Draw, a: Attributes) -> Inputs:
-    shape, start = d.shape(3), a["start_axis"]
+    shape, start = d.shape(3), a.get("start_axis", 0)
     rank = d.integer(1, 3 - start)
     return {"data": moved(d, shape), "mask": Tensor(shape[start : start + rank], "bool")}
 
 
 def mask_values(d: Draw, a: Attributes) -> Inputs:
-    shape, start = d.shape(3, 2, 4), a["start_axis"]
+    shape, start = d.shape(3, 1, 4), a.get("start_axis", 0)
     rank = d.integer(1, 3 - start)
+    if a.pop("thin", False):  # one row before the masked axis, and not one slice for all
+        shape, rank = (1, 4, 3), 1
+    sliced = a.pop("slice", False)
+    rank = min(rank, 2) if sliced else rank
     mask = np.random.default_rng(d.integer(0, 99)).integers(0, 2, shape[start : start + rank]).astype(bool)
     mask.flat[0] = True
-    count = int(mask.sum()) if d.boolean() else 1
-    value = (*shape[:start], count, *shape[start + rank :])
+    count = int(mask.sum()) if shape == (1, 4, 3) or d.boolean() else 1
+    value = shape[start + rank :] if sliced else (*shape[:start], count, *shape[start + rank :])
     return {"data": Tensor(shape), "mask": Tensor(mask.shape, "bool", values=mask), "value": Tensor(value)}
+
+
+def deleted(d: Draw, a: Attributes) -> Inputs:
+    """Positions to delete as a parameter, of the axis or of the flattened data."""
+    shape = d.shape(3, 4, 6)
+    size = int(np.prod(shape)) if a.get("axis") is None else shape[a["axis"]]
+    where = np.random.default_rng(d.integer(0, 99)).permutation(size)[: d.integer(2, 3)]
+    return {"data": moved(d, shape), "obj": Tensor(where.shape, "int64", values=where, const=True)}
 
 
 def legal_delete(a: Attributes) -> bool:
@@ -183,13 +211,16 @@ AXIS = [0, 1, 2, -1]
 SPECS = [
     Spec("slice", {"begin": list(SLICES)}, sliced),
     Spec("slice", {"begin": list(STEPS)}, stepped),
-    Spec("slice", {"begin": [(None, 1), (1, None), (0,), (1,), (None,)]}, open_sliced),
+    Spec("slice", {"begin": [(None,)], "end": [(None,)], "step": [(2,), (-1,)]}, cube, examples=2),
+    Spec("slice", {"begin": list(OPEN)}, open_sliced, varying=10),
     Spec("slice_axis", {"axis": AXIS, "begin": [0, 1, -3], "end": [None, 3, -1]}, cube,
          legal=lambda a: (a["begin"], a["end"]) != (-3, 3)),
-    Spec("slice_like", {"axes": [DEFAULT, (), (0,), (1, 2), (-1,)]}, shape_like),
+    Spec("slice_like", {"axes": [DEFAULT, (), (0,), (1, 2), (-1,)]}, shape_like, varying=8),
     Spec("_slice_assign", {"begin": list(SLICES)}, assigned),
     Spec("_slice_assign_scalar", {"begin": list(SLICES), "scalar": [DEFAULT, 2.7, -1.0]}, assigned_scalar,
          legal=lambda a: True),
+    Spec("_slice_assign", {}, strided, examples=2),
+    Spec("_slice_assign_scalar", {"scalar": [1.5]}, strided, examples=2),
     Spec("take", {"axis": [DEFAULT, 0, 1, -1], "mode": [DEFAULT, "clip", "wrap", "raise"]}, taken),
     Spec("Embedding", {"input_dim": [1, 6], "output_dim": [1, 4], "sparse_grad": [DEFAULT, False],
                        "dtype": [DEFAULT, "float32", "float16", "float64", "int32", "int64", "int8", "uint8"]}, embedded),
@@ -199,16 +230,20 @@ SPECS = [
     Spec("scatter_nd", {"shape": [(5,), (3, 4), (2, 3, 2)]}, scattered),
     Spec("_scatter_set_nd", {"shape": [(5,), (3, 4), (2, 3, 2)]}, set_nd),
     Spec("pick", {"axis": [DEFAULT, 0, 1, -1, -2], "keepdims": [DEFAULT, True, False], "mode": [DEFAULT, "clip", "wrap"]}, picked),
+    Spec("pick", {"line": [True], "keepdims": [True, False]}, picked),
     Spec("batch_take", {}, batch_taken),
     Spec("one_hot", {"depth": [1, 4], "on_value": [DEFAULT, 2.5, -1.0], "off_value": [DEFAULT, 0.5, -2.0],
                      "dtype": [DEFAULT, "float32", "float16", "float64", "int32", "int64", "int8", "uint8"]}, hot),
     Spec("_contrib_index_copy", {}, copied),
     Spec("_contrib_index_array", {"axes": [DEFAULT, None, (0,), (2,), (1, 0), (-1,)]},
          lambda d, a: {"data": moved(d, d.shape(3), dynamic=(0, 2))}),
-    Spec("_npi_boolean_mask_assign_scalar", {"value": [2.5, -1.0], "start_axis": [0, 1]}, masked),
-    Spec("_npi_boolean_mask_assign_tensor", {"start_axis": [0, 1]}, mask_values),
+    Spec("_npi_boolean_mask_assign_scalar", {"value": [2.5, -1.0], "start_axis": [DEFAULT, 0, 1]}, masked),
+    Spec("_npi_boolean_mask_assign_tensor", {"start_axis": [DEFAULT, 0, 1]}, mask_values, examples=15),
+    Spec("_npi_boolean_mask_assign_tensor", {"slice": [True]}, mask_values),
+    Spec("_npi_boolean_mask_assign_tensor", {"start_axis": [1], "thin": [True]}, mask_values),
     Spec("_npi_delete", {"int_ind": [DEFAULT, 0, 2, -1], "start": [DEFAULT, 0, 1], "stop": [DEFAULT, 2, 3], "step": [DEFAULT, 1, 2],
                          "axis": [DEFAULT, None, 0, 1, -1]}, cube, legal=legal_delete),
+    Spec("_npi_delete", {"axis": [DEFAULT, None, 0, 1, -1]}, deleted),
     Spec("_ravel_multi_index", {"shape": [(5,), (4, 6), (4, 4, 4)]}, coordinates),
     Spec("_unravel_index", {"shape": [(24,), (4, 6), (2, 3, 4), (-1, 3)]}, flat_places),
 ]  # fmt: skip

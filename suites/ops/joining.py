@@ -51,6 +51,11 @@ def parts(d: Draw, a: Attributes) -> Inputs:
     return {"data": moved(d, tuple(shape), dynamic=() if axis % 3 == 0 else (0,))}
 
 
+def elements(d: Draw, a: Attributes) -> Inputs:
+    """A vector that is split into its elements."""
+    return {"data": moved(d, (a.get("sections") or a["num_outputs"],))}
+
+
 def split(axis_default: int | None) -> Build:
     def build(d: Draw, a: Attributes) -> Inputs:
         axis = a.get("axis", 1) if axis_default is None else axis_default
@@ -103,6 +108,8 @@ SPECS = [
     Spec("_npi_column_stack", {}, equal((0, 3), ()), np_shape=True),
     Spec("SliceChannel", {"num_outputs": [1, 2, 3], "axis": [DEFAULT, 0, 1, 2, -1], "squeeze_axis": [DEFAULT, True, False]},
          parts, outputs=lambda a: a["num_outputs"]),
+    Spec("SliceChannel", {"num_outputs": [3], "axis": [0], "squeeze_axis": [DEFAULT, True]}, elements, outputs=3, examples=2),
+    Spec("_split_v2", {"indices": [()], "sections": [3], "axis": [0], "squeeze_axis": [DEFAULT, True]}, elements, outputs=3, examples=2),
     Spec("_split_v2", SPLITS, split(None), legal=legal_split, outputs=split_outputs),
     Spec("_npi_hsplit", {**SPLITS, "axis": [1]}, split(1), legal=legal_split, outputs=split_outputs),
     Spec("_npi_dsplit", {**SPLITS, "axis": [2]}, split(2), legal=legal_split, outputs=split_outputs),

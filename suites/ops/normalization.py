@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from .case import DEFAULT, Attributes, Case, Draw, Inputs, Spec, Tensor
+from .limitations import Limitation
 
 
 def batch_norm(d: Draw, a: Attributes) -> Inputs:
@@ -38,12 +40,17 @@ def images(d: Draw, a: Attributes) -> Inputs:
 
 def batch_norm_then_relu(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """MXNet has the fused operator in oneDNN only."""
-    from dataclasses import replace
+    y, *statistics = batch_norm_of_any_type(replace(case, operator="BatchNorm"), arrays)
+    return [np.maximum(y, 0), *statistics]
 
+
+def batch_norm_of_any_type(case: Case, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """In float64, if that is asked for, 16-bit data too: the kernel for those rounds on its way."""
     from .reference import Reference
 
-    y, *statistics = Reference(replace(case, operator="BatchNorm", reference=""))(arrays, str(arrays["gamma"].dtype))
-    return [np.maximum(y, 0), *statistics]
+    kind = arrays["gamma"].dtype
+    given = {name: array.astype(kind) for name, array in arrays.items()} if kind == np.float64 else arrays
+    return Reference(replace(case, reference=""))(given, str(kind))
 
 
 def layer_norm(d: Draw, a: Attributes) -> Inputs:
@@ -106,7 +113,13 @@ MORE = {
 }
 
 SPECS = [
-    Spec("BatchNorm", {**BATCH_NORM, **MORE}, batch_norm, outputs=statistics),
+    Spec(
+        "BatchNorm",
+        {**BATCH_NORM, **MORE},
+        batch_norm,
+        outputs=statistics,
+        reference=f"{__name__}:batch_norm_of_any_type",
+    ),
     Spec(
         "BatchNorm_v1",
         {**BATCH_NORM, "output_mean_var": [DEFAULT, False, True]},
@@ -163,5 +176,34 @@ SPECS = [
         {"mode": [DEFAULT, "instance", "channel", "spatial"], "eps": [DEFAULT, 1e-5, 0.1]},
         l2,
         terms=size,
+    ),
+]
+
+
+def normalized(case: Case) -> int:
+    """How many numbers are normalized together."""
+    shape = case.inputs["data"].shape
+    if case.operator == "LayerNorm":
+        return shape[int(case.attributes.get("axis", "-1"))]
+    groups = int(case.attributes.get("num_groups", "1")) if case.operator == "GroupNorm" else shape[1]
+    return int(np.prod(shape[1:])) // groups
+
+
+LIMITATIONS = [
+    Limitation(
+        ("LayerNorm", "InstanceNorm", "GroupNorm"),
+        "one number normalized is 0, and of two only the order counts: nothing of the answer depends on how the inputs "
+        "are rounded, but every way to compute it rounds their mean, by up to u |x| / sqrt(variance + eps)",
+        "LOOSE",
+        lambda case: normalized(case) < 3,
+        Case(
+            "InstanceNorm",
+            {"eps": "1e-05"},
+            {
+                "data": Tensor((1, 1, 1), values=np.array([[[1.7]]])),
+                "gamma": Tensor((1,), values=np.array([1.3])),
+                "beta": Tensor((1,), values=np.array([0.1])),
+            },
+        ),
     ),
 ]

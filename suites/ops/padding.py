@@ -17,7 +17,7 @@ def padded(d: Draw, a: Attributes) -> Inputs:
 
 def np_padded(d: Draw, a: Attributes) -> Inputs:
     rank = len(a["pad_width"])
-    dtypes = ("float32", "float64", "int32", "int64")
+    dtypes = ("float32", "float64", "int32", "int64", "bool")
     return {"data": Tensor(d.shape(rank, 4, 5), d.pick(dtypes), low=-100, high=100)}
 
 
@@ -28,8 +28,8 @@ def cropped(d: Draw, a: Attributes) -> Inputs:
 
 def cropped_like(d: Draw, a: Attributes) -> Inputs:
     a["num_args"] = 2
-    data = (*d.sizes(2, 1, 3), *d.sizes(2, 5, 7))
-    return {"data": Tensor(data, dynamic=(0,)), "like": Tensor((1, 1, *d.sizes(2, 1, 4)))}
+    data = (*d.sizes(2, 1, 3), *d.sizes(2, 6, 8))
+    return {"data": Tensor(data, dynamic=(0, 2, 3)), "like": Tensor((1, 1, *d.sizes(2, 1, 4)), dynamic=(2, 3))}
 
 
 def windows(d: Draw, a: Attributes) -> Inputs:
@@ -61,6 +61,8 @@ SPECS = [
     Spec("_npi_pad", {"mode": [DEFAULT, "constant", "edge", "reflect", "symmetric", "maximum", "minimum"],
                       "constant_value": [DEFAULT, 1.0, -2.0], "reflect_type": [DEFAULT, "even"],
                       "pad_width": [((1, 2), (0, 3)), ((0, 0), (2, 1)), ((1, 0), (0, 0), (2, 2))]}, np_padded, np_shape=True),
+    Spec("_npi_pad", {"mode": ["constant", "edge", "maximum"], "reflect_type": ["odd"], "pad_width": [((1, 2), (0, 3))]},
+         np_padded, np_shape=True, examples=2),
     Spec("Crop", {"h_w": [(2, 3), (4, 1)], "offset": [DEFAULT, (1, 0), (0, 2)], "center_crop": [DEFAULT, False]}, cropped, **F32),
     Spec("Crop", {"h_w": [(2, 3), (4, 1)], "center_crop": [True]}, cropped, **F32),
     Spec("Crop", {"offset": [DEFAULT, (1, 0), (0, 2)], "center_crop": [DEFAULT, False]}, cropped_like, **F32),

@@ -118,6 +118,9 @@ def two(d: Draw, a: Attributes) -> Inputs:
     if a.pop("calibrated", False):
         calibrate(a, "uint8" if kinds == ("uint8", "uint8") else "int8", 2**9 / d.pick(ODD))
     tensors = {name: integers(d, k, shape, dynamic=(0,)) for name, k in zip(("lhs", "rhs"), kinds)}
+    if a.pop("extreme", False):
+        steps = [16.0, 16.0]  # beyond any calibrated range
+        tensors = {n: Tensor(shape, t.dtype, values=[np.iinfo(t.dtype).max]) for n, t in tensors.items()}
     ranges = [bounds(d, k, s, f"{name}_") for name, k, s in zip("lr", kinds, steps)]
     return {**tensors, **ranges[0], **ranges[1]}
 
@@ -132,6 +135,8 @@ def two_int8(d: Draw, a: Attributes) -> Inputs:
 
 def normalized(d: Draw, a: Attributes) -> Inputs:
     shape, dtype = d.shape(2 if a.get("axis") == -1 else (2, 4)), d.pick(["int8", "uint8"])
+    if a.pop("many", False):  # of so many, some lie next to where they are rounded the other way
+        shape = (8, 3, 100)
     calibrate(a, "int8", d.pick([15.0, 40.0]))
     channels = (shape[1],)
     return {
@@ -160,14 +165,17 @@ def convolved(d: Draw, a: Attributes) -> Inputs:
 
 def dense(d: Draw, a: Attributes) -> Inputs:
     dtype = d.pick(["int8", "uint8"])
-    shape = d.shape((2, 3))
+    many = a.pop("many", False)  # so many terms that float32 does not hold their sum
+    shape = (2, 1200) if many else d.shape((2, 3))
     width = int(np.prod(shape[1:])) if a.get("flatten", True) else shape[-1]
-    a["num_hidden"] = d.integer(1, 4)
+    a["num_hidden"] = 2 if many else d.integer(1, 4)
     bias = {} if a.get("no_bias") else {"bias": Tensor((a["num_hidden"],), "int8", low=-127, high=127)}
     b_range = bounds(d, "int8", d.pick([16, 2**12]), "b_") if bias else {}  # the second has parts to truncate
     return {
         "data": integers(d, dtype, shape, dynamic=(0,)),
-        "weight": integers(d, "int8", (a["num_hidden"], width), const=d.boolean()),
+        "weight": Tensor((2, width), "int8", low=-127, high=127, const=True)
+        if many
+        else integers(d, "int8", (a["num_hidden"], width), const=d.boolean()),
         **bias,
         **bounds(d, dtype, 64),
         **bounds(d, "int8", 32, "w_"),
@@ -205,6 +213,8 @@ SPECS = [
         legal=both_or_none,
         **_THREE,
     ),
+    Spec("_contrib_quantize_v2", {"out_type": ["int8"], "min_calib_range": [-1.5]}, floats, examples=2, **_THREE),
+    Spec("_contrib_quantize_v2", {"out_type": ["int8"], "max_calib_range": [1.5]}, floats, examples=2, **_THREE),
     Spec(
         "_contrib_quantize_asym",
         {"min_calib_range": [DEFAULT, -1.5, -1.25], "max_calib_range": [DEFAULT, 1.0, 2.0]},
@@ -217,7 +227,7 @@ SPECS = [
         "_contrib_requantize",
         {
             "out_type": [DEFAULT, "int8", "uint8", "auto"],
-            "min_calib_range": [DEFAULT, -0.5, 0.0],
+            "min_calib_range": [DEFAULT, -0.9, 0.0],
             "max_calib_range": [DEFAULT, 0.6, 1.2],
         },
         wide,
@@ -250,6 +260,13 @@ SPECS = [
     ),
     Spec("_contrib_quantized_concat", {"dim": [DEFAULT, 0, 1, 2]}, parts, reference=ANSWER, **_THREE),
     Spec("_contrib_quantized_elemwise_add", {"calibrated": [False, True]}, two, reference=ANSWER, **_THREE),
+    Spec(
+        "_contrib_quantized_elemwise_add",
+        {"calibrated": [False, True], "extreme": [True]},
+        two,
+        reference=ANSWER,
+        **_THREE,
+    ),
     Spec("_contrib_quantized_elemwise_mul", {"calibrated": [False, True]}, two_int8, **_THREE),
     Spec(
         "_contrib_quantized_elemwise_mul",
@@ -269,6 +286,7 @@ SPECS = [
         reference=ANSWER,
         **_THREE,
     ),
+    Spec("_contrib_quantized_batch_norm", {"many": [True]}, normalized, reference=ANSWER, examples=3, **_THREE),
     Spec(
         "_contrib_quantized_conv",
         {
@@ -293,6 +311,14 @@ SPECS = [
         {"no_bias": [DEFAULT, True], "flatten": [DEFAULT, False]},
         dense,
         reference=ANSWER,
+        **_THREE,
+    ),
+    Spec(
+        "_contrib_quantized_fully_connected",
+        {"no_bias": [True], "many": [True]},
+        dense,
+        reference=ANSWER,
+        examples=3,
         **_THREE,
     ),
 ]

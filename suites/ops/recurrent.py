@@ -27,6 +27,10 @@ def rnn(d: Draw, a: Attributes) -> Inputs:
     width = a.get("projection_size", size)
     gates = GATES[a["mode"]] * size
     count = 0
+
+    def initial(shape: tuple[int, ...]) -> Tensor:
+        return Tensor(shape, values=[0.0], const=True) if d.integer(0, 3) == 0 else Tensor(shape, const=d.boolean())
+
     for layer in range(layers):
         inputs = features if layer == 0 else width * directions
         projected = width * size if "projection_size" in a else 0
@@ -34,10 +38,10 @@ def rnn(d: Draw, a: Attributes) -> Inputs:
     found = {
         "data": Tensor((length, batch, features)),
         "parameters": Tensor((count,), low=-1, high=1, const=d.boolean()),
-        "state": Tensor((layers * directions, batch, width)),
+        "state": initial((layers * directions, batch, width)),
     }
     if a["mode"] == "lstm":
-        found["state_cell"] = Tensor((layers * directions, batch, size))
+        found["state_cell"] = initial((layers * directions, batch, size))
     if a.get("use_sequence_length"):
         found["sequence_length"] = Tensor((batch,), d.pick(["int32", "int64", "float32"]), values=range(1, length + 1))
     return found

@@ -59,9 +59,10 @@ def data_of(operator: str) -> str:
 
 
 def typed_reduction(d: Draw, a: Attributes) -> Inputs:
-    """Floats stay floats; integers and bool become what is asked for."""
+    """Floats stay floats; integers and bool become what is asked for (bool no small integers: MXNet refuses)."""
     wanted = a.get("dtype")
-    dtype = d.pick(FLOATS if wanted in ("float16", "float32", "float64") else (*INTEGERS, "bool"))
+    whole = INTEGERS if wanted in ("int8", "uint8") else (*INTEGERS, "bool")
+    dtype = d.pick(FLOATS if wanted in ("float16", "float32", "float64") else whole)
     if wanted in (None, "None"):
         dtype = d.pick((*FLOATS, *INTEGERS, "bool"))
     shape = d.sizes(rank_for(d, a.get("axis"), 0), 1, 4)
@@ -148,6 +149,7 @@ SPECS = [
     Spec("_random_pdf_uniform", IS_LOG, sampled("low", "high")),
     Spec("_random_pdf_exponential", IS_LOG, sampled("lam")),
     Spec("sum", LEGACY, tensor((*FLOATS, *INTEGERS), -9, 9), terms=elements, also=("nansum",), examples=8),
+    Spec("nansum", {"axis": [DEFAULT, 0]}, tensor(("float32",), values=(NAN, 1.5, -2.0, 4.0)), terms=elements, also=("nanprod",)),
     Spec("mean", LEGACY, tensor((*FLOATS, "int32", "int64"), -9, 9), terms=elements, examples=8),
     Spec("prod", LEGACY, tensor((*FLOATS, "int32", "int64", "int8"), -2, 2, sizes=(1, 3)), terms=elements, also=("nanprod",), examples=8),
     Spec("max", LEGACY, tensor((*FLOATS, *INTEGERS), -9, 9, values=(INF, -INF, 0.0, -0.0), distinct=True), also=("min",), examples=8),

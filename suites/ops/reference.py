@@ -6,10 +6,12 @@ import ctypes
 import functools
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from harness import numerics
 from harness.engines.mxnet import symbol_of
 from harness.frontend.compat import mxnet
 from harness.frontend.symbol import parse_symbol
@@ -98,6 +100,46 @@ class Reference:
         except Exception as error:
             raise MXNetRefuses(f"{self.case}: {error}") from error
 
+    def widened(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """float32 inputs in the reference's type, so that moving them by less than their own roundoff moves them."""
+        kind = np.dtype(self.case.reference_dtype)
+        return {name: array.astype(kind) if array.dtype == np.float32 else array for name, array in arrays.items()}
+
     def native(self, arrays: Mapping[str, Array]) -> Sequence[Array]:
         """The outputs in the case's own types: what ours must have the type and shape of."""
         return self(arrays, "float32")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What an answer to a case is held to.
+
+    Attributes:
+        native: MXNet's outputs in the case's own types.
+        exact: MXNet's outputs in float64, or ``native`` where it cannot.
+        bounds: how far each of ``exact`` moves when the inputs, or results of steps, are rounded.
+    """
+
+    native: Sequence[Array]
+    exact: Sequence[Array]
+    bounds: Sequence[Array]
+
+
+def answers(case: Case, arrays: Mapping[str, Array], precision: str) -> Answers:
+    """MXNet's answers to a case.
+
+    Raises:
+        MXNetRefuses: it has none.
+    """
+    reference = Reference(case)
+    native = reference.native(arrays)
+    moving = "fp64" if {a.dtype.name for a in arrays.values() if a.dtype.kind == "f"} == {"float64"} else precision
+    try:
+        exact = reference(arrays)
+    except MXNetRefuses:
+        return Answers(native, native, numerics.response(reference.native, arrays, native, moving, seed=case.seed))
+    bounds = numerics.response(reference, reference.widened(arrays), exact, moving, seed=case.seed)
+    for i, (own, wide) in enumerate(zip(native, exact)):
+        if own.dtype == np.float32 and wide.dtype == np.float64:
+            bounds[i] = np.maximum(bounds[i], numerics.step_error(own, wide, precision))
+    return Answers(native, exact, bounds)

@@ -81,7 +81,9 @@ def like(d: Draw, a: Attributes) -> Inputs:
     joined = (int(np.prod(middle)),)
     if first < 0 or (last is not None and last > 0):
         return {"lhs": moved(d, (*before, *joined, *d.sizes(-first - 1 if first < 0 else 1))), "rhs": Tensor(rhs)}
-    return {"lhs": moved(d, (*before, *joined, *d.sizes(behind))), "rhs": Tensor(rhs, d.pick(NUMBERS))}
+    moving = (0, 1, 2) if (begin or 0, end) == (0, None) else ()
+    lhs = moved(d, (*before, *joined, *d.sizes(behind)), dynamic=(len(before),) if moving else ())
+    return {"lhs": lhs, "rhs": Tensor(rhs, d.pick(NUMBERS), dynamic=moving)}
 
 
 def legal_like(a: Attributes) -> bool:
@@ -165,10 +167,10 @@ def legal_axes(a: Attributes) -> bool:
 def broadcast_like(d: Draw, a: Attributes) -> Inputs:
     rhs = d.shape(3)
     lhs = list(rhs)
-    pairs = zip(a["lhs_axes"], a["rhs_axes"]) if "lhs_axes" in a else [(i, i) for i in range(3) if d.boolean()]
+    pairs = list(zip(a["lhs_axes"], a["rhs_axes"])) if "lhs_axes" in a else [(i, i) for i in range(3) if d.boolean()]
     for mine, _ in pairs:
         lhs[mine] = 1
-    return {"lhs": moved(d, tuple(lhs)), "rhs": Tensor(rhs)}
+    return {"lhs": moved(d, tuple(lhs)), "rhs": Tensor(rhs, dynamic=tuple(theirs % 3 for _, theirs in pairs))}
 
 
 def rolled(d: Draw, a: Attributes) -> Inputs:
@@ -191,6 +193,8 @@ SPECS = [
     Spec("Reshape", {"shape": list(REVERSED), "reverse": [True]}, shaped("shape", REVERSED)),
     Spec("Reshape", {"shape": [(0, -1), (-1, 0), (0, -3), (-3, 0), (-2,), (-1,), (0, 0, 0), (0, 5, 3), (-1, 5), (1, -1)]},
          lambda d, a: {"data": moved(d, (4, 3, 5) if a["shape"] != (-1, 0) else (4, 3), dynamic=(0,))}),
+    Spec("Reshape", {"shape": [(), (-1,)], "reverse": [DEFAULT, False]}, lambda d, a: {"data": moved(d, (1,) * d.integer(0, 2))},
+         np_shape=True),
     Spec("Reshape", {"target_shape": [(0, 8), (12, 2), (3, 0, 2), (6, 0), (0, 2)],
                      "keep_highest": [DEFAULT, True, False]}, legacy_reshape,
          legal=lambda a: not a.get("keep_highest") or a["target_shape"] == (0, 8)),
@@ -206,7 +210,7 @@ SPECS = [
     Spec("_np_reshape", {"newshape": [(-1, 12), (-1, 3, 4), (-1,)]}, lambda d, a: {"a": moved(d, (2, 3, 4), dynamic=(0,))}),
     Spec("reshape_like", {"lhs_begin": [DEFAULT, None, 0, 1, -1, -2], "lhs_end": [DEFAULT, None, 1, 2, -1],
                           "rhs_begin": [DEFAULT, None, 0, 1, -2], "rhs_end": [DEFAULT, None, 3, -1, 2]},
-         like, legal=legal_like),
+         like, legal=legal_like, varying=5),
     Spec("expand_dims", {"axis": [0, 1, 3, -1, -2, -4]}, any_data((3, 5))),
     Spec("expand_dims", {"axis": [0, -1]}, any_data((0, 2), ALL, low=0, dynamic=False), np_shape=True),
     Spec("squeeze", {"axis": [DEFAULT, None, (0,), (-1,), (0, 2), (0, 1, 2, 3), (-2, 0)]}, with_ones),
@@ -229,6 +233,7 @@ SPECS = [
     Spec("diag", {"k": [DEFAULT, 0, 1, -1, 3, -2], "axis1": [DEFAULT, 1, -1], "axis2": [DEFAULT, 2, -2]}, diagonals,
          legal=lambda a: (a.get("axis1", 0) - a.get("axis2", 1)) % 3 != 0),
     Spec("_np_diag", {"k": [DEFAULT, 0, 1, -1, 3, -7]}, lambda d, a: {"data": moved(d, d.shape((1, 2)))}, np_shape=True),
+    # Not of nothing: MXNet's process ends with it.
     Spec("_np_diagflat", {"k": [DEFAULT, 0, 2, -1]}, any_data((1, 3), dynamic=False), np_shape=True),
     Spec("_np_diagonal", {"offset": [DEFAULT, 0, 1, -2, 9], "axis1": [DEFAULT, 1, -1], "axis2": [DEFAULT, 2, -2]}, planes,
          legal=lambda a: (a.get("axis1", 0) - a.get("axis2", 1)) % 3 != 0, np_shape=True),
@@ -244,7 +249,8 @@ SPECS = [
     Spec("broadcast_to", {"shape": [(0, 4)]}, lambda d, a: {"data": moved(d, (3, 1), dynamic=(0,))}),
     Spec("_npi_broadcast_to", {"shape": [(3,), (2, 3), (2, -2, 4), (-2,), (2, 1, 4)]}, np_broadcast, np_shape=True),
     Spec("broadcast_axis", {"axis": [(0,), (2,), (2, 0), (0, 1, 2), ()]}, axis_broadcast),
+    Spec("broadcast_axis", {}, lambda d, a: {"data": moved(d, d.shape((1, 3)))}, examples=2),
     Spec("broadcast_like", {"lhs_axes": [DEFAULT, (0,), (-1,), (0, 1)], "rhs_axes": [DEFAULT, (1,), (-1,), (2, 0)]},
-         broadcast_like, legal=legal_axes),
+         broadcast_like, legal=legal_axes, varying=5),
     Spec("_identity_with_attr_like_rhs", {}, lambda d, a: {"lhs": Tensor((2, 3)), "rhs": Tensor((2, 3))}),
 ]  # fmt: skip

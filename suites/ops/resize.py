@@ -25,7 +25,7 @@ def up_sampling(d: Draw, a: Attributes) -> Inputs:
 def bilinear(d: Draw, a: Attributes) -> Inputs:
     mode = a.get("mode", "size")
     shape = d.sizes(4, 1, 7)
-    inputs = {"data": Tensor(shape, d.pick(["float32", "float32", "float64"]), dynamic=(0,))}
+    inputs = {"data": Tensor(shape, d.pick(["float32", "float32", "float64", "float16"]), dynamic=(0,))}
     if mode == "like":
         inputs["like"] = Tensor((1, 1, *d.sizes(2, 1, 6)))
     elif mode == "odd_scale" or (mode == "size" and d.boolean()):
@@ -68,6 +68,7 @@ SPECS = [
         },
         bilinear,
         terms=lambda a, i: 4,
+        varying=10,
     ),
     Spec(
         "_contrib_BilinearResize2D",
@@ -77,6 +78,15 @@ SPECS = [
         },
         bilinear_of_any_size,
         terms=lambda a, i: 4,
+        varying=4,
+    ),
+    Spec(
+        "_contrib_BilinearResize2D",
+        {"mode": ["size", "to_even_down", "to_even_up", "to_odd_down", "to_odd_up"], "align_corners": [False]},
+        bilinear_of_any_size,
+        terms=lambda a, i: 4,
+        examples=2,
+        varying=4,
     ),
     Spec(
         "_contrib_AdaptiveAvgPooling2D",

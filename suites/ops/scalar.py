@@ -29,7 +29,7 @@ TABLE: list[tuple[tuple[str, ...], list, dict]] = [
     (("_rminus_scalar", "_npi_rsubtract_scalar"), [DEFAULT, 2.5, -3.0], dict(values=EDGES)),
     (("_mul_scalar", "_npi_multiply_scalar"), [DEFAULT, 2.5, -3.0], dict(values=EDGES)),
     (("_div_scalar",), [DEFAULT, 2.5, -3.0], dict(values=EDGES)),
-    (("_rdiv_scalar",), [DEFAULT, 2.5, -3.0], dict(low=1, values=(INF, NAN, 2.0), dtypes=("float32", "float16", "int32", "int64", "int8", "uint8"))),
+    (("_rdiv_scalar",), [DEFAULT, 2.5, -3.0], dict(avoid=(0,), values=(INF, NAN, 2.0), dtypes=("float32", "float16", "int32", "int64", "int8", "uint8"))),
     (("_mod_scalar", "_npi_mod_scalar"), [DEFAULT, 2.5, -3.0, 0.0], dict(dtypes=("float32", *INTEGERS), values=(0.0, 1.0, 7.0, -7.0, NAN))),
     (("_rmod_scalar", "_npi_rmod_scalar"), [DEFAULT, 2.5, -3.0], dict(dtypes=("float32", *INTEGERS), values=(0.0, 1.5, 7.0, -7.0, NAN, INF, -INF))),
     (("_power_scalar", "_npi_power_scalar"), [DEFAULT, 2.0, 0.5, 3.0], dict(low=0.5, high=5)),
@@ -37,11 +37,11 @@ TABLE: list[tuple[tuple[str, ...], list, dict]] = [
     (("_maximum_scalar", "_minimum_scalar"), [DEFAULT, 2.5, -3.0], dict(values=EDGES)),
     (("_hypot_scalar",), [DEFAULT, 2.5, -3.0], dict(values=(3e20, 0.0, INF))),
     (("_npi_ldexp_scalar",), [DEFAULT, 2.5, -3.0], dict()),
-    (("_npi_rldexp_scalar",), [DEFAULT, 2.5, -3.0], dict(low=0, high=4)),
+    (("_npi_rldexp_scalar",), [DEFAULT, 2.5, -3.0], dict(low=-3, high=4)),
     (("_npi_arctan2_scalar", "_npi_rarctan2_scalar"), [DEFAULT, 2.5, -3.0, 0.0], dict(dtypes=FLOATS, values=(0.0, -0.0, 1.0, -1.0, INF, -INF))),
     (("_npi_true_divide_scalar",), [DEFAULT, 2.5, -3.0], dict(values=EDGES)),
     (("_npi_rtrue_divide_scalar",), [DEFAULT, 2.5, -3.0], dict(low=1)),
-    (("_npi_bitwise_and_scalar", "_npi_bitwise_or_scalar", "_npi_bitwise_xor_scalar"), [DEFAULT, 5.0, -3.0], dict(dtypes=INTEGERS, low=-90, high=90)),
+    (("_npi_bitwise_and_scalar", "_npi_bitwise_or_scalar", "_npi_bitwise_xor_scalar"), [DEFAULT, 5.0, -3.0, 0.0], dict(dtypes=INTEGERS, low=-90, high=90)),
     (
         tuple(f"{prefix}_{name}_scalar" for prefix in ("", "_npi") for name in ("equal", "not_equal", "greater", "greater_equal"))
         + ("_lesser_scalar", "_lesser_equal_scalar", "_npi_less_scalar", "_npi_less_equal_scalar"),
@@ -54,4 +54,17 @@ TABLE: list[tuple[tuple[str, ...], list, dict]] = [
 SPECS = [
     Spec(names[0], {"scalar": scalars, "is_int": IS_INT}, tensor(**draws), also=names[1:], examples=10)
     for names, scalars, draws in TABLE
+]
+SPECS += [  # a whole number that float32 does not hold
+    Spec(name, {"scalar": [16777217.0]}, tensor(("int32", "int64")), examples=2)
+    for name in ("_plus_scalar", "_npi_add_scalar", "_minus_scalar", "_npi_subtract_scalar", "_maximum_scalar")
+]
+SPECS += [  # a number beside integers that is none of them, or none of their type
+    Spec(
+        f"_npi_{name}_scalar",
+        {"scalar": [2.5, -3.0, 300.0, 3e9, -2.5e9], "is_int": [False]},
+        tensor(INTEGERS[:-1]),
+        examples=2,
+    )
+    for name in ("equal", "not_equal", "greater", "greater_equal", "less", "less_equal")
 ]

@@ -19,7 +19,7 @@ def along_axis(d: Draw, a: Attributes) -> Inputs:
     inputs = {"data": Tensor(shape, dtype, -5, 5, dynamic=tuple(range(axis % len(shape) == 0, len(shape))))}
     if a.get("use_length"):
         rows = shape[: axis % len(shape)] + shape[axis % len(shape) + 1 :]
-        inputs["data"] = Tensor(shape, dtype, -5, 5)
+        inputs["data"] = Tensor(shape, dtype, -5, 5, dynamic=(axis % len(shape),))
         inputs["length"] = Tensor(rows, d.pick(["int32", "int64"]), 0, shape[axis])
     return inputs
 
@@ -58,7 +58,8 @@ def length(a: Attributes, inputs: Inputs) -> int:
 
 
 SPECS = [
-    Spec("softmax", {**AXIS, **DTYPE, "use_length": [DEFAULT, False, True]}, along_axis, terms=length),
+    Spec("softmax", {**AXIS, **DTYPE, "use_length": [DEFAULT, False, True]}, along_axis, terms=length, varying=5,
+         legal=lambda a: not a.get("use_length") or a.get("axis", -1) >= -1),  # MXNet takes other negative axes for rows
     Spec("log_softmax", {**AXIS, **DTYPE}, along_axis, terms=length, also=("softmin",)),
     Spec(
         "SoftmaxActivation",

@@ -35,10 +35,10 @@ def binned(d: Draw, a: Attributes) -> Inputs:
 
 
 def edges(d: Draw, a: Attributes) -> Inputs:
-    dtype = d.pick(("int32", "int64"))
+    dtype, count = d.pick(("int32", "int64", "int8", "uint8")), d.integer(2, 5)
     return {
         "data": Tensor(d.shape((1, 3)), dtype, low=-2, high=8),
-        "bins": Tensor((4,), dtype, values=np.array([-1, 2, 3, 7])),
+        "bins": Tensor((count,), dtype, values=np.array([1, 2, 3, 5, 7][:count]), const=d.boolean()),
     }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .case import DEFAULT, Attributes, Build, Draw, Inputs, Spec, Tensor
-from .elementwise import EDGES, FLOATS, unary
+from .elementwise import EDGES, EDGY, FLOATS, unary
 
 POLES = (-1.0, -2.0, -8.0, -1e9)
 MINIMA = (1.4616321, -2.609, -0.50408, -1.5735, 0.25, 1.25, 2.25, 8.0)
@@ -31,15 +33,19 @@ def shares(d: Draw, a: Attributes) -> Inputs:
 
 IS_LOG = {"is_log": [DEFAULT, False, True]}
 POSITIVE = (0.3, 4.0)
+ABOUT_TWO = tuple(np.linspace(0.05, 3, 60).tolist())  # where the series about 2 is used, and how far it is from there
 SPECS = [
     Spec(
         "gamma",
-        {},
-        unary("data", FLOATS, -6, 9, values=(*EDGES, *POLES, *MINIMA, 34.9, -33.5, 1e-30)),
+        EDGY,
+        unary("data", FLOATS, -6, 9, values=(*EDGES, *POLES, *MINIMA, *ABOUT_TWO, 34.9, -33.5, 1e-30)),
         examples=20,
     ),
     Spec(
-        "gammaln", {}, unary("data", FLOATS, -6, 20, values=(*EDGES, *POLES, *MINIMA, 1e30, -1e-30, 3e36)), examples=20
+        "gammaln",
+        EDGY,
+        unary("data", FLOATS, -6, 20, values=(*EDGES, *POLES, *MINIMA, *ABOUT_TWO, 1e30, -1e-30, 3e36)),
+        examples=20,
     ),
     Spec(
         "erfinv",

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from harness.numerics import metamorphic
 
 from .case import Case, Spec, all_specs
-from .check import compiled, references
+from .check import compiled
 from .coverage import drawn
 from .limitations import limitation_of
-from .reference import Reference
+from .reference import Reference, answers
 
 
 def batch_of(case: Case) -> dict[str, int]:
@@ -70,8 +70,9 @@ def test_batch(spec: Spec) -> None:
 def check_relations(case: Case) -> None:
     """All relations of one case."""
     arrays = case.arrays()
-    _, exact, bounds = references(case, arrays, "fp32")
-    batch, outputs = batch_of(case), [0] * len(exact)
+    known = answers(case, arrays, "fp32")
+    bounds = known.bounds
+    batch, outputs = batch_of(case), [0] * len(known.exact)
     fixed = partial(_call, compiled(case, arrays, "onnxruntime", "fp32"))
     varying = partial(_call, compiled(case, arrays, "onnxruntime", "fp32", dynamic=True))
     inputs = {name: array for name, array in arrays.items() if not case.inputs[name].const}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, seed, settings
 
 from .case import Spec, all_specs
 from .check import check
+from .coverage import seed_of
 
 SPECS = all_specs()
 PAIRS = [(spec, name, value) for spec in SPECS for name, value in spec.pairs()]
@@ -33,6 +33,7 @@ PAIR_LABELS = unique([f"{spec.operator}-{name}={value}" for spec, name, value in
 def test_attribute_value(pair: tuple[Spec, str, object]) -> None:
     spec, name, value = pair
 
+    @seed(seed_of(spec, name, value))
     @settings(max_examples=2)
     @given(case=spec.cases((name, value)))
     def run(case):
@@ -43,6 +44,7 @@ def test_attribute_value(pair: tuple[Spec, str, object]) -> None:
 
 @pytest.mark.parametrize("spec", SPECS, ids=LABELS)
 def test_drawn(spec: Spec) -> None:
+    @seed(seed_of(spec))
     @settings(max_examples=spec.examples)
     @given(case=spec.cases())
     def run(case):
@@ -55,9 +57,10 @@ def test_drawn(spec: Spec) -> None:
 def test_dynamic(spec: Spec) -> None:
     """The same with sizes that vary, for tensors that say which of theirs may."""
 
-    @settings(max_examples=2)
-    @given(case=spec.cases(), data=st.data())
-    def run(case, data):
+    @seed(seed_of(spec, "varying"))
+    @settings(max_examples=spec.varying)
+    @given(case=spec.cases())
+    def run(case):
         if any(tensor.dynamic for tensor in case.inputs.values()):
             check(case, dynamic=True)
 
