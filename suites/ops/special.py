@@ -17,7 +17,7 @@ def sampled(**parameters: tuple[float, float]) -> Build:
     def build(d: Draw, a: Attributes) -> Inputs:
         shape = d.shape((2, 3))
         found = {name: Tensor(shape[:1], "float32", *between) for name, between in parameters.items()}
-        return {"sample": Tensor(shape, low=0.05, high=9, dynamic=(0, 1)), **found}
+        return {"sample": Tensor(shape, low=0.05, high=9, dynamic=(1,)), **found}  # each row has parameters of its own
 
     return build
 
