@@ -138,10 +138,12 @@ EXPLAINED: list[Explained] = [
     Explained("linalg._small", r"1 -> 2", "the last axis or the one before: the matrix is square"),
     Explained(
         "reshaping.broadcast_like",
-        r"left is None or right is None -> .*",
+        r"left is None or right is None -> .* and .*",
         "both are given or none is, or it is refused before",
     ),
-    other_way("softmax.softmax_output", r".*axis=data.rank - 1\) -> .*", "Softmax's default is the last axis"),
+    other_way(
+        "softmax.softmax_output", r".*axis=data.rank - 1\) -> .*type=data.type\)", "Softmax's default is the last axis"
+    ),
     # --- conditions that mean the same wherever they are asked
     Explained(
         "scalar._np_comparison",

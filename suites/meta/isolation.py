@@ -8,6 +8,7 @@ at, and another worker goes on behind that.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import itertools
 import multiprocessing
@@ -30,6 +31,8 @@ Report = Callable[[str], None]
 Work = Callable[[Any, Report], Any]
 MEMORY = 16 << 30  # of address space; the libraries alone map about three
 PATIENCE = 20  # how many times as long a step may take by the clock, on a busy machine
+
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of linux/prctl.h: a worker may have children, and is no daemon of Python's
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -135,6 +138,7 @@ def _death(code: int | None) -> str:
 
 
 def _child(tasks: Sequence[Any], work: Work, pipe: Connection, noise: int) -> None:
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     os.dup2(noise, 2)
     faulthandler.disable()  # it may write elsewhere
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))

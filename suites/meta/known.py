@@ -30,7 +30,7 @@ from suites.ops.case import Case, Spec, all_specs
 from suites.ops.coverage import suite_cases
 from suites.ops.limitations import limitation_of
 from suites.ops.reference import Answers, answers
-from suites.ops.reproduce import to_json
+from suites.ops.written import to_json
 
 from .isolation import Outcome, Report, each
 from .planting import functions_of
