@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import shutil
@@ -102,7 +103,9 @@ def _change(document: Any, rng: random.Random) -> None:
     kind = rng.random()
     if kind < 0.6:
         other, name = rng.choice(places)
-        holder[key] = rng.choice((*ODD_VALUES, "../a.json", "/etc/passwd", [[]], {"format": 1}, other[name]))
+        holder[key] = rng.choice(
+            (*ODD_VALUES, "../a.json", "/etc/passwd", [[]], {"format": 1}, copy.deepcopy(other[name]))
+        )
     elif kind < 0.8:
         del holder[key]
     elif isinstance(holder, list):
@@ -123,8 +126,12 @@ def _seal(place: Path, document: Any) -> None:
 
 def call(model: harness.Model) -> None:
     """Run a model once on ones."""
-    sizes = {name: [s[1] if isinstance(s, tuple) else s for s in spec.shape] for name, spec in model.inputs.items()}
-    model(**{name: np.ones(sizes[name], spec.dtype) for name, spec in model.inputs.items()})
+    model(**{name: np.ones([_one_of(s) for s in spec.shape], spec.dtype) for name, spec in model.inputs.items()})
+
+
+def _one_of(size: int | str | tuple[int, int, int]) -> int:
+    """A size that an axis may have: the best of a range; a size that only a name tells may be any."""
+    return size[1] if isinstance(size, tuple) else 1 if isinstance(size, str) else size
 
 
 # --- plans -----------------------------------------------------------------------------------------------------------
