@@ -32,9 +32,10 @@ def judge() -> Judge:
     return Judge()
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("spec", SPECS, ids=[f"{number}-{spec.operator}" for number, spec in enumerate(SPECS)])
 def test_every_lowering_is_built_or_refused_beforehand(
-    spec: Spec, judge: Judge, monkeypatch: pytest.MonkeyPatch
+    spec: Spec, precision: str, judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     get_engine = base.get_engine
     monkeypatch.setattr(compiler, "get_engine", lambda name: judge if name == judge.name else get_engine(name))
@@ -43,7 +44,7 @@ def test_every_lowering_is_built_or_refused_beforehand(
     @given(case=spec.cases())
     def run(case: Any) -> None:
         try:
-            compiled(case, case.arrays(), judge.name, "fp32")
+            compiled(case, case.arrays(), judge.name, precision)
         except harness.UnsupportedOperator as refusal:
             assert all(blocked.reason for blocked in refusal.blocked)
         except harness.ModelError:

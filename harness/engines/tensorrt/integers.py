@@ -107,8 +107,8 @@ class _Widening:
         """round(x / scale) + zero, saturated."""
         output = node.outputs[0]
         low, high = _SMALL[self.small[output]]  # type: ignore[index]
-        x, scale, zero = node.inputs[0], node.inputs[1], self._zero(node)
-        y = self._emit(node, "Div", [x, self._scalar(scale, node)], _FLOAT, like=output)
+        x, scale, zero = self._float(node, node.inputs[0]), self._scalar(node.inputs[1], node), self._zero(node)
+        y = self._emit(node, "Div", [x, scale], _FLOAT, like=output)
         y = self._emit(node, "Round", [y], _FLOAT, like=output)
         if zero:
             y = self._emit(node, "Add", [y, self._number(zero)], _FLOAT, like=output)
@@ -120,7 +120,11 @@ class _Widening:
         output, zero, y = node.outputs[0], self._zero(node), node.inputs[0]
         if zero:
             y = self._emit(node, "Sub", [y, self._number(zero)], _FLOAT, like=output)
-        self._finish(node, self._emit(node, "Mul", [y, self._scalar(node.inputs[1], node)], _FLOAT, like=output))
+        y = self._emit(node, "Mul", [y, self._scalar(node.inputs[1], node)], _FLOAT, like=output)
+        if output.dtype != _FLOAT:
+            assert output.dtype is not None
+            y = self._emit(node, "Cast", [y], output.dtype, like=output, to=output.dtype)
+        self._finish(node, y)
 
     def _wrap(self, node: ir.Node) -> None:
         """A Cast to 8 bits keeps the lowest 8."""
@@ -175,8 +179,9 @@ class _Widening:
                 user.replace_input_with(position, new)
 
     def _scalar(self, scale: ir.Value | None, node: ir.Node) -> ir.Value:
-        """The scale in a shape that broadcasts with the data."""
+        """The scale in float32 and in a shape that broadcasts with the data."""
         assert scale is not None
+        scale = self._float(node, scale)
         if _is_single(scale):
             return scale
         data = node.outputs[0].shape
@@ -189,6 +194,15 @@ class _Widening:
         y = self._emit(node, "Reshape", [scale, shape], _FLOAT)
         y.shape = ir.Shape([scale.shape[0], *wide[1:]])
         return y
+
+    def _float(self, node: ir.Node, value: ir.Value | None) -> ir.Value:
+        """A value in float32: models in 16 bits have scales of their type."""
+        assert value is not None
+        if value.dtype == _FLOAT:
+            return value
+        if value.const_value is not None:
+            return self._constant(value.const_value.numpy().astype(np.float32), str(value.name))
+        return self._emit(node, "Cast", [value], _FLOAT, to=_FLOAT)
 
     @staticmethod
     def _zero(node: ir.Node) -> int:
