@@ -14,14 +14,15 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from scripts.rows import row
 from suites.models.gluon_zoo import NAMES, examine
 
 LIMIT = 900  # seconds a network
 
 
 def _one(name: str, quick: bool) -> None:
-    row = examine(name, quick, builder=True)
-    print(json.dumps({**asdict(row), "ok": row.ok}))
+    found = examine(name, quick, builder=True)
+    print(json.dumps({**asdict(found), "ok": found.ok}))
 
 
 def _in_a_process(name: str, quick: bool) -> dict[str, object]:
@@ -37,6 +38,18 @@ def _in_a_process(name: str, quick: bool) -> dict[str, object]:
     return found
 
 
+def summary(rows: list[dict[str, object]]) -> dict[str, object]:
+    """What is stored: the count against its bar, and the networks."""
+    right = sum(bool(found["ok"]) for found in rows)
+    what = (
+        "networks of Gluon's zoo that are one engine, have MXNet's numbers on random and photographic input, and build"
+    )
+    return {
+        "command": "python -m scripts.check_zoo", "precision": "fp32",
+        "results": {"gluon-zoo": row(what, right, len(NAMES), at_least=True)}, "networks": rows,
+    }  # fmt: skip
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the smallest legal images instead of ImageNet's")
@@ -50,15 +63,14 @@ def main() -> int:
     rows: list[dict[str, object]] = []
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for name in arguments.networks.split(","):
-        row = _in_a_process(name, arguments.quick)
-        rows.append(row)
+        found = _in_a_process(name, arguments.quick)
+        rows.append(found)
         print(
-            f"{name}: {'right' if row['ok'] else 'WRONG'}, error / bound {row.get('headroom')} {row.get('problem')}",
+            f"{name}: {'right' if found['ok'] else 'WRONG'}, error / bound {found.get('headroom')} {found.get('problem')}",
             flush=True,
         )
-        summary = {"networks": len(rows), "right": sum(bool(r["ok"]) for r in rows), "precision": "fp32"}
-        arguments.out.write_text(json.dumps({**summary, "rows": rows}, indent=1) + "\n")
-    return 0 if all(row["ok"] for row in rows) else 1
+        arguments.out.write_text(json.dumps(summary(rows), indent=1) + "\n")
+    return 0 if all(found["ok"] for found in rows) else 1
 
 
 if __name__ == "__main__":
