@@ -41,6 +41,8 @@ THEMES = {
     "accelerator": "MXNet's accelerator API",
     "faults": "Planted faults",
     "int8": "INT8",
+    "cache": "The plan cache",
+    "zoo-gluon": "Gluon's zoo",
     "fleet": "Past one machine",
     "gpu/": "On a GPU: ",
 }
