@@ -36,6 +36,7 @@ def hit() -> Row:
     engine = TensorRTEngine(library, SimpleNamespace(device=device))
     net = mxnet().gluon.model_zoo.vision.resnet50_v1()
     net.initialize(mxnet().init.Xavier())
+    net(mxnet().nd.zeros((1, 3, 224, 224)))  # parameters get their shapes
     model = harness.to_onnx(net, inputs={"data": (1, 3, 224, 224)})
     assert not isinstance(model, str)
 
