@@ -23,12 +23,11 @@ HITS = 9
 
 def hit() -> Row:
     """ResNet-50: digests, parser and builder, against digests and a read that checks the plan's SHA-256."""
-    import onnx_ir as ir
-
-    import harness
+    from harness.compiler import plan
     from harness.engines.plan_cache import PlanCache
     from harness.engines.tensorrt import TensorRTEngine, build
     from harness.engines.tensorrt import library as libraries
+    from harness.engines.tensorrt.judge import Judge
     from harness.frontend.compat import mxnet
 
     library = libraries.find("tensorrt_rtx")
@@ -37,11 +36,11 @@ def hit() -> Row:
     net = mxnet().gluon.model_zoo.vision.resnet50_v1()
     net.initialize(mxnet().init.Xavier())
     net(mxnet().nd.zeros((1, 3, 224, 224)))  # parameters get their shapes
-    model = harness.to_onnx(net, inputs={"data": (1, 3, 224, 224)})
-    assert not isinstance(model, str)
 
     def find(cache: PlanCache) -> tuple[float, Any]:
-        recipe = build.Recipe("part0", ir.from_proto(model), [], {}, targets=("SM89",))
+        (model,) = plan(net, inputs={"data": (1, 3, 224, 224)}, engine=Judge(), fallback="error").models
+        assert model is not None
+        recipe = build.Recipe("part0", model, [], {}, targets=("SM89",))
         start = time.perf_counter()
         fields = engine.key_fields(recipe, device)  # type: ignore[arg-type]
         found = cache.find_or_build(fields, lambda: build.build(library, recipe))
