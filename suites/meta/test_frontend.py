@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -311,3 +312,30 @@ def test_names_that_are_not_ascii_reach_mxnet() -> None:
     (found,) = model(вход=np.full((2, 3), 0.5, np.float32))
     np.testing.assert_array_equal(found, np.full((2, 3), 0.5, np.float32))
     assert [blocked.node for blocked in model.fallbacks] == ["große 重み"]
+
+
+_AT_ONCE = """
+import sys
+import numpy as np
+from harness.frontend.compat import mxnet
+from harness.frontend.mxnet import read_model
+mx = mxnet()
+for trial in range(4):
+    net = mx.gluon.model_zoo.vision.resnet50_v1()
+    net.initialize(mx.init.Xavier())
+    net(mx.nd.zeros((1, 3, 224, 224)))  # nobody waits for it
+    _, first = read_model(net, None, [])
+    mx.nd.waitall()
+    _, again = read_model(net, None, [])
+    assert all(np.array_equal(first[name], again[name]) for name in again), trial
+"""
+
+
+@needs_mxnet
+def test_weights_are_read_whole_while_a_call_is_under_way() -> None:
+    """oneDNN lays weights out anew in place, when a network first runs: a copy made meanwhile was half of each."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MXNET_")}
+    done = subprocess.run(
+        [sys.executable, "-c", _AT_ONCE], env=environment, capture_output=True, text=True, check=False
+    )
+    assert not done.returncode, done.stderr[-1000:]
