@@ -15,7 +15,7 @@ import harness
 from harness import numerics
 from harness.engines.mxnet import symbol_of
 from harness.engines.tensorrt.integers import with_wide_integers
-from harness.frontend.compat import mxnet
+from harness.frontend.compat import available, mxnet
 from harness.frontend.symbol import parse_symbol
 from harness.graph import Node
 from suites.ops.fused import Inside
@@ -25,6 +25,9 @@ RNG = np.random.default_rng(4)
 
 
 # --- a network --------------------------------------------------------------------------------------------------------
+
+
+needs_mxnet = pytest.mark.skipif(not available(), reason="MXNet is not installed")
 
 
 def fused(name: str, conv: dict[str, str], after: tuple[str, ...] = (), **attributes: str) -> Node:
@@ -79,6 +82,7 @@ def of_mxnet(symbol: Any, arrays: dict[str, np.ndarray]) -> np.ndarray:
     return np.asarray(found)
 
 
+@needs_mxnet
 @pytest.mark.parametrize("calibrated", [True, False])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_network(precision: str, calibrated: bool) -> None:
@@ -94,6 +98,7 @@ def test_network(precision: str, calibrated: bool) -> None:
         assert numerics.sqnr(found, wanted) > 40
 
 
+@needs_mxnet
 def test_integer_kernels_run() -> None:
     """A convolution with constant ranges and no summand stands between pairs, for which engines have integer kernels."""
     symbol, params = network()
@@ -108,6 +113,7 @@ def test_integer_kernels_run() -> None:
     assert [name.partition("/")[0] for name in paired] == ["b"], "the first has a computed range, the last a summand"
 
 
+@needs_mxnet
 @pytest.mark.parametrize("calibrated", [True, False])
 def test_network_is_built_by_tensorrt(calibrated: bool) -> None:
     from harness.engines.tensorrt import check_model

@@ -16,7 +16,12 @@ from typing import Any
 
 import pytest
 
+from harness.frontend import compat
 from harness.operators import registry
+
+if not compat.available():
+    pytest.skip("MXNet is not installed", allow_module_level=True)
+
 from suites.ops.case import Case, Tensor
 
 from . import planting

@@ -21,6 +21,7 @@ from harness import OptionError
 from harness.benchmark import baseline, changepoints, clocks, compare, machine, scenarios, sides, statistics, verdict
 from harness.benchmark.changepoints import best_cut, change_points
 from harness.benchmark.verdict import Verdict, decide, detection_power, runs_needed
+from harness.frontend import compat
 from harness.inputs import Input
 from suites.meta import nights
 
@@ -345,6 +346,7 @@ def test_results_are_recorded(session: Callable[..., subprocess.CompletedProcess
 # --- sides, runs and scenarios ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not compat.available(), reason="MXNet is not installed")
 def test_a_side_takes_the_rest_from_the_first() -> None:
     first = sides.parse("zoo:resnet18_v1,threads=2", {"data": Input((4, 3, 64, 64))})
     second = sides.parse("engine=mxnet,commit=HEAD~1", {}, first)
