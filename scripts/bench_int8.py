@@ -94,10 +94,11 @@ def views(first: int, count: int, seed: int) -> Iterator[np.ndarray]:
 def agreement(name: str, options: argparse.Namespace) -> Row:
     """Each calibrator against FP32, the layers that lose most, and those that a stated accuracy leaves out."""
     from harness.compiler import compile_graph
+    from harness.engines.layers import owner_of
     from harness.precision import Request
     from harness.precision.calibration import CALIBRATORS, collect, load_table, save_table, threshold
     from harness.precision.fold import fold_batch_norm
-    from harness.precision.quantize import find_sites, owner
+    from harness.precision.quantize import find_sites
     from harness.precision.sensitivity import layers_to_exclude, sensitivities
 
     network = NETWORKS[name](options)
@@ -118,7 +119,7 @@ def agreement(name: str, options: argparse.Namespace) -> Row:
     tensors = list(dict.fromkeys(site.tensor for site in sites if site.weight_axis is None))
     histograms = collect(model, tensors, calibration)
     found: Row = {
-        "layers": len({owner(site.node) for site in sites}), "calibration_images": len(calibration),
+        "layers": len({owner_of(site.node) for site in sites}), "calibration_images": len(calibration),
         "evaluation_images": len(evaluation), "calibrators": {},
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:

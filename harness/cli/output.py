@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ..jsontext import finite
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -58,15 +60,4 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, A
 
 def print_json(value: Any) -> None:
     """A value as JSON."""
-    print(json.dumps(_finite(value), indent=2, default=str))
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN: they become text."""
-    if isinstance(value, float) and value - value != 0:
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value
+    print(json.dumps(finite(value), indent=2, default=str))

@@ -60,14 +60,15 @@ def convert(model: ir.Model, request: Request) -> ir.Model:
 
 def _quantize(model: ir.Model, request: Request, base: str) -> None:
     """Q/DQ pairs for int8 or fp8, in place: at all sites, or at those that keep ``min_sqnr``."""
-    from .quantize import find_ranges, find_sites, insert, owner
+    from ..engines.layers import owner_of
+    from .quantize import find_ranges, find_sites, insert
     from .sensitivity import layers_to_exclude
 
     sites = find_sites(model, request.options)
     ranges = find_ranges(model, sites, request)
     if "min_sqnr" in request.options:
         left_out = layers_to_exclude(model, sites, ranges, request)
-        sites = [site for site in sites if owner(site.node) not in left_out]
+        sites = [site for site in sites if owner_of(site.node) not in left_out]
     insert(model, sites, ranges, request.precision, base)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from ..engines.layers import owner_of
 from ..errors import CalibrationError
 from .calibration import DEFAULT_CALIBRATOR, collect, load_table, threshold
 from .policy import TYPES
@@ -49,18 +50,13 @@ def find_sites(model: ir.Model, options: Mapping[str, Any] | None = None) -> lis
     quantized: set[str] = set()
     for node in model.graph:
         name = str(node.name)
-        if owner(name) in left_out or name in left_out:
+        if owner_of(name) in left_out or name in left_out:
             continue
         found = _weighted(node, least) or _pooled(node) or _residual(node, quantized)
         sites += found
         if found and found[-1].weight_axis is not None:
             quantized.add(name)
     return sites
-
-
-def owner(name: str) -> str:
-    """The MXNet node an ONNX node came from."""
-    return name.rpartition("/")[0] or name
 
 
 def _weighted(node: ir.Node, least: int) -> list[Site]:

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from ..engines.layers import owner_of
 from ..errors import CalibrationError
 from ..numerics import sqnr
 from .calibration import onnxruntime_session, run_named
-from .quantize import Site, insert, owner
+from .quantize import Site, insert
 from .request import Request, Sample
 
 Array = npt.NDArray[Any]
@@ -33,10 +34,10 @@ def sensitivities(
     """All layers, the most sensitive first."""
     samples = _samples(request)
     exact = _answers(model, samples)
-    layers = dict.fromkeys(owner(site.node) for site in sites)
+    layers = dict.fromkeys(owner_of(site.node) for site in sites)
     found = []
     for layer in layers:
-        own = [site for site in sites if owner(site.node) == layer]
+        own = [site for site in sites if owner_of(site.node) == layer]
         found.append(Sensitivity(layer, _sqnr(_quantized(model, own, ranges, request.precision), samples, exact)))
     return sorted(found, key=lambda item: item.sqnr)
 
@@ -59,7 +60,7 @@ def layers_to_exclude(
     exact = _answers(model, samples)
 
     def reached(count: int) -> bool:
-        kept = [site for site in sites if owner(site.node) not in order[:count]]
+        kept = [site for site in sites if owner_of(site.node) not in order[:count]]
         return _sqnr(_quantized(model, kept, ranges, request.precision), samples, exact) >= wanted
 
     low, high = 0, len(order)

@@ -16,6 +16,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ..errors import EngineMissing, HarnessError, OptionError
+from ..jsontext import finite
 from .collect import BAD, GOOD, Content, OperatorRow, collect
 
 PAGE_LIMIT = 3_000_000  # bytes
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
 def write(content: Content, folder: Path) -> None:
     """All files of the report."""
     (folder / "index.html").write_text(render(content), "utf-8")
-    (folder / "index.json").write_text(json.dumps(_finite(as_json(content)), indent=1) + "\n", "utf-8")
+    (folder / "index.json").write_text(json.dumps(finite(as_json(content)), indent=1) + "\n", "utf-8")
     (folder / "index.csv").write_text(as_csv(content), "utf-8", newline="")
     (folder / "junit.xml").write_bytes(junit(content))
     (folder / "summary.md").write_text(summary(content), "utf-8")
@@ -267,13 +268,3 @@ def summary(content: Content) -> str:
             break
         lines.append(line)
     return "\n".join(lines) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.engines import base, capability
+from harness.engines import base
 from harness.engines.base import BuildRequest, Session
-from harness.engines.tensorrt import check_model
-from harness.engines.tensorrt import library as libraries
+from harness.engines.tensorrt import check_model, judge
 from harness.engines.tensorrt.library import Library
 from harness.errors import BuildError
-from harness.operators.context import Fragment
 
 TARGETS = ("SM89",)
 
@@ -22,20 +20,15 @@ class WithoutGpu(Library):
     shipped_plugins = frozenset()  # type: ignore[assignment]
 
 
-class Judge:
+class Judge(judge.Judge):
     """See :class:`harness.engines.base.Engine`. What it builds is run by ONNX Runtime."""
 
-    name = "tensorrt_rtx"
-    narrow_types = ("fp16", "bf16")
-
     def __init__(self) -> None:
-        self.library = WithoutGpu("tensorrt_rtx", libraries.find("tensorrt_rtx").trt)
+        super().__init__()
+        self.library = WithoutGpu(self.name, self.library.trt)
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         assert not options
-
-    def refuse(self, fragment: Fragment) -> str | None:
-        return capability.refuse(fragment, self.library)
 
     def build(self, request: BuildRequest) -> Session:
         found = check_model(request.model, request.name, TARGETS, request.profile, (0, 2, 8), {"optimization_level": 0})

@@ -16,6 +16,7 @@ import harness
 from harness import numerics
 from harness.compiler import compile_graph
 from harness.engines import plan_cache
+from harness.engines.layers import owner_of
 from harness.engines.mxnet import graph_json
 from harness.engines.onnxruntime import OnnxRuntimeEngine
 from harness.graph import Entry, Graph, Node
@@ -29,7 +30,7 @@ from harness.precision.calibration import (
     save_table,
     threshold,
 )
-from harness.precision.quantize import find_sites, owner
+from harness.precision.quantize import find_sites
 from harness.precision.sensitivity import sensitivities
 from harness.precision.tool import calibrate
 
@@ -132,7 +133,7 @@ def test_batch_norm_is_folded_before_rounding():
 def test_pairs_stand_where_tensorrt_wants_them(base):
     model = converted("int8", base_precision=base)
     for node in model.graph:
-        if node.op_type in ("Conv", "Gemm") and owner(node.name) != "stem_bn":  # three channels stay wide
+        if node.op_type in ("Conv", "Gemm") and owner_of(node.name) != "stem_bn":  # three channels stay wide
             assert all(value.producer().op_type == "DequantizeLinear" for value in node.inputs[:2]), node.name
     (add,) = [node for node in model.graph if node.op_type == "Add"]
     producers = sorted(value.producer().op_type for value in add.inputs)
@@ -176,7 +177,7 @@ def test_rounding_a_scale_to_the_base_clips_nothing(base):
 
 def test_layers_can_be_left_out():
     model = converted("int8", exclude=["conv1", "conv1_bn"])
-    (conv,) = [node for node in model.graph if owner(node.name) == "conv1_bn"]
+    (conv,) = [node for node in model.graph if owner_of(node.name) == "conv1_bn"]
     assert conv.op_type == "Conv"
     assert conv.inputs[1].producer() is None
 
@@ -206,7 +207,7 @@ def test_sensitivity_names_each_layer_and_min_sqnr_is_kept():
     ranges = {site.tensor: 4.0 for site in sites if site.weight_axis is None}
     found = sensitivities(model, sites, ranges, Request("int8", lambda: SAMPLES))
     assert [item.sqnr for item in found] == sorted(item.sqnr for item in found)
-    assert {item.layer for item in found} == {owner(site.node) for site in sites}
+    assert {item.layer for item in found} == {owner_of(site.node) for site in sites}
     wanted = numerics.sqnr(answer("int8", calibration=SAMPLES), answer("fp32")) + 1
     assert numerics.sqnr(answer("int8", calibration=SAMPLES, min_sqnr=wanted), answer("fp32")) >= wanted
 

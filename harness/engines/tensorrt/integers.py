@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from ..layers import owner_of
+
 _SMALL = {ir.DataType.INT8: (-128, 127), ir.DataType.UINT8: (0, 255)}
 _FLOAT, _INT32 = ir.DataType.FLOAT, ir.DataType.INT32
 
@@ -234,7 +236,7 @@ class _Widening:
     ) -> ir.Value:
         self.count += 1
         attributes = [] if to is None else [ir.AttrInt64("to", to.value)]
-        owner = str(before.name).rpartition("/")[0] or before.name
+        owner = owner_of(str(before.name))
         node = ir.Node("", op_type, inputs, attributes, name=f"{owner}/wide{self.count}_{op_type}")
         shaped = like or inputs[0]
         assert shaped is not None
