@@ -24,7 +24,7 @@ def network(name: str) -> tuple[Any, int]:
     if name in SPECIAL:
         name = f"gluoncv.{SPECIAL[name]}"
     if name.startswith("gluoncv."):
-        net = _gluoncv().model_zoo.get_model(name.removeprefix("gluoncv."), pretrained=False, pretrained_base=False)
+        net = gluoncv().model_zoo.get_model(name.removeprefix("gluoncv."), pretrained=False, pretrained_base=False)
     else:
         net = mx.gluon.model_zoo.vision.get_model(name)
     net.initialize(_initializer())
@@ -32,8 +32,9 @@ def network(name: str) -> tuple[Any, int]:
     return net, next((size for key, size in sizes.items() if key in name), 224)
 
 
-def _gluoncv() -> Any:
+def gluoncv() -> Any:
     """GluonCV, which refuses to be imported beside a PyTorch of our days: it is imported as if there were none."""
+    mxnet()
     held = sys.modules.get("torch")
     sys.modules["torch"] = None  # type: ignore[assignment]
     try:

@@ -2,7 +2,7 @@
 
     python -m scripts.gpu_speed --out reports/gpu [--cells resnet50_v1:1,128 vgg16:128] [--limit SECONDS]
 
-Plans are built first, at most two at a time on each GPU and every tactic timed four times, into a cache; then every
+Plans are built first, at most three at a time on each GPU and every tactic timed four times, into a cache; then every
 network is measured, alone on its GPU, one batch after the other. All contenders have the same weights (the
 PyTorch module is made from MXNet's own graph, its BatchNorms folded into its convolutions as ours are, in channels-last
 FP16) and their input on the GPU. A round is every contender once, in an order that turns each round; a turn is a block
@@ -42,6 +42,7 @@ PRECISIONS = ("fp16", "int8")
 INT8: Row = {"min_channels": 1}  # the first layer too
 TORCH_MODES = ("reduce-overhead", "max-autotune")  # the second, which takes minutes to tune, for the least and most
 ROUNDS, TURN_SECONDS = 9, 0.06
+BUILDS = 3  # at a time on a GPU: most of a build is the processor's work
 LAYERS = 20  # the slowest layers of a profile that are kept
 # What MXNet's users could have: NVIDIA's container 20.12, ResNet-50 in FP16 on one A100 80 GB (NGC's page), images/s.
 MXNET_PUBLISHED = {
@@ -425,7 +426,7 @@ def run(cells: Mapping[str, Sequence[int]], out: Path, build_limit: float, limit
         ("--build", kind, name, str(batch))
         for name, batches in cells.items() for kind in ("int8", "fp16") for batch in batches[::-1]
     ]  # fmt: skip
-    spread("scripts.gpu_speed", tasks, 2, began + build_limit, built)
+    spread("scripts.gpu_speed", tasks, BUILDS, began + build_limit, built)
     networks = [("--network", name, ",".join(map(str, batches)), "--modes", *modes) for name, batches in cells.items()]
     spread("scripts.gpu_speed", networks, 1, began + limit, measured)
     return int(bool(failures))

@@ -37,7 +37,8 @@ def row(
 
 def environment(**more: str) -> dict[str, str]:
     """That of a measurement: this checkout, and MXNet as its users have it."""
-    found = {**os.environ, "PYTHONPATH": str(ROOT), **more}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **more}
     for name in ("MXNET_MKLDNN_ENABLED", "MXNET_SUBGRAPH_BACKEND"):
         found.pop(name, None)
     return found

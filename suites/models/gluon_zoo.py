@@ -119,17 +119,28 @@ class InMXNet:
         return [array.asnumpy() for array in found]
 
 
+class Reference:
+    """MXNet's answer in float64, to which answers of several precisions are held."""
+
+    def __init__(self, graph: Graph, params: Arrays, inputs: Arrays) -> None:
+        self.graph, self.terms = graph, longest_sum(graph, params)
+        self.arrays = {**{name: np.asarray(a, np.float64) for name, a in params.items()}, **inputs}
+        self.exact = InMXNet(graph)(self.arrays)
+
+    def hold(self, found: Sequence[np.ndarray], precision: str = "fp32") -> tuple[float, str]:
+        """The largest error over its bound, and what is wrong ("" if nothing is)."""
+        rounded = InMXNet(with_roundings(self.graph, precision))
+        moved = numerics.response(rounded, self.arrays, self.exact, precision, draws=DRAWS)
+        trios = zip(found, self.exact, moved, strict=True)
+        results = [numerics.compare(*trio, precision, self.terms) for trio in trios]
+        return max(r.headroom for r in results), next((r.message for r in results if r.message), "")
+
+
 def held_to_mxnet(
     graph: Graph, params: Arrays, inputs: Arrays, found: Sequence[np.ndarray], precision: str = "fp32"
 ) -> tuple[float, str]:
-    """The largest error over its bound, and what is wrong ("" if nothing is).."""
-    arrays = {**{name: np.asarray(a, np.float64) for name, a in params.items()}, **inputs}
-    exact = InMXNet(graph)(arrays)
-    rounded = InMXNet(with_roundings(graph, precision))
-    moved = numerics.response(rounded, arrays, exact, precision, draws=DRAWS)
-    terms = longest_sum(graph, params)
-    results = [numerics.compare(a, e, m, precision, terms) for a, e, m in zip(found, exact, moved, strict=True)]
-    return max(r.headroom for r in results), next((r.message for r in results if r.message), "")
+    """The largest error over its bound, and what is wrong ("" if nothing is)."""
+    return Reference(graph, params, inputs).hold(found, precision)
 
 
 def examine(name: str, quick: bool = False, builder: bool = False) -> Row:
