@@ -2,10 +2,10 @@
 
     python -m scripts.gpu_speed --out reports/gpu [--cells resnet50_v1:1,128 vgg16:128] [--limit SECONDS]
 
-Plans are built first, at most three at a time on each GPU and every tactic timed four times, into a cache; then every
-network is measured, alone on its GPU, one batch after the other. All contenders have the same weights (the
-PyTorch module is made from MXNet's own graph, its BatchNorms folded into its convolutions as ours are, in channels-last
-FP16) and their input on the GPU. A round is every contender once, in an order that turns each round; a turn is a block
+Plans are built first, at most four at a time on each GPU and every tactic timed four times, into a cache, and
+torch.compile fills its own; then every network is measured, alone on its GPU, one batch after the other. All contenders
+have the same weights (the PyTorch module is made from MXNet's own graph, its BatchNorms folded into its convolutions as
+ours are, in channels-last FP16) and their input on the GPU. A round is every contender once, in an order that turns each round; a turn is a block
 of calls between two CUDA events. The figure of a contender is the median of its blocks; ratios are of those.
 
 Writes OUT/speed.json after each cell: the machine, the cells, and the goals with what was measured.
@@ -42,7 +42,7 @@ PRECISIONS = ("fp16", "int8")
 INT8: Row = {"min_channels": 1}  # the first layer too
 TORCH_MODES = ("reduce-overhead", "max-autotune")  # the second, which takes minutes to tune, for the least and most
 ROUNDS, TURN_SECONDS = 9, 0.06
-BUILDS = 3  # at a time on a GPU: most of a build is the processor's work
+BUILDS = 4  # at a time on a GPU: most of a build is the processor's work
 LAYERS = 20  # the slowest layers of a profile that are kept
 # What MXNet's users could have: NVIDIA's container 20.12, ResNet-50 in FP16 on one A100 80 GB (NGC's page), images/s.
 MXNET_PUBLISHED = {
@@ -121,6 +121,28 @@ def compiled_twin(module: Any, x: Any, mode: str) -> Any:
     return fast
 
 
+def set_torch() -> None:
+    import torch
+
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def prepare(kind: str, name: str, batch: int, modes: Sequence[str]) -> float:
+    """Fill a cache: the plans' ("fp16", "int8") or torch.compile's; the seconds it took."""
+    if kind != "torch":
+        return compile_engine(name, batch, kind)[1]
+    import torch
+
+    set_torch()
+    started = time.perf_counter()
+    module, x = twin(name).half(), image(batch, export(name, WORK / name)).half()
+    at_an_end = batch in (min(CELLS[name]), max(CELLS[name]))
+    for mode in modes if at_an_end else modes[:1]:
+        compiled_twin(module, x.to(memory_format=torch.channels_last), mode)
+    return time.perf_counter() - started
+
+
 def image(batch: int, size: int) -> Any:
     import torch
 
@@ -179,10 +201,10 @@ class Contender:
 class Cell:
     """The contenders of one network and batch, and what they hold on the GPU."""
 
-    def __init__(self, name: str, batch: int) -> None:
+    def __init__(self, name: str, batch: int, precisions: Sequence[str]) -> None:
         import torch
 
-        self.name, self.batch = name, batch
+        self.name, self.batch, self.precisions = name, batch, precisions
         self.at_an_end = batch in (min(CELLS[name]), max(CELLS[name]))
         self.size = export(name, WORK / name)
         self.stream = torch.cuda.Stream()
@@ -264,7 +286,7 @@ class Cell:
                 self.found[key].turn()
             order = order[1:] + order[:1]
         rows = {key: contender.row(self.batch) for key, contender in self.found.items()}
-        return {"network": self.name, "batch": self.batch, "rows": rows, "ratios": ratios(rows)}
+        return {"network": self.name, "batch": self.batch, "rows": rows, "ratios": ratios(rows, self.precisions)}
 
 
 def first(answer: Any) -> Any:
@@ -306,11 +328,11 @@ def inference(stream: Any, module: Any, x: Any) -> Callable[[], Any]:
     return run
 
 
-def ratios(rows: Mapping[str, Row]) -> dict[str, float]:
+def ratios(rows: Mapping[str, Row], precisions: Sequence[str]) -> dict[str, float]:
     """Times of the peers over ours, and ours over the same plan enqueued by hand at its better."""
     found = {}
     peers = [row["wall_ms"] for key, row in rows.items() if key.startswith("torch.compile")]
-    for precision in PRECISIONS:
+    for precision in precisions:
         ours = rows[f"mxtrt {precision}"]["wall_ms"]
         plain = rows[f"raw {precision}"]["wall_ms"]
         graph = rows.get(f"raw graph {precision}", {}).get("wall_ms", plain)
@@ -339,7 +361,9 @@ def goals(cells: Sequence[Row]) -> list[Row]:
         goal(f"{what}: time of torch.compile over mxtrt's, both FP16",
              cell["ratios"].get("torch.compile over mxtrt fp16"), 1.5, True, "x")  # fmt: skip
         for precision in PRECISIONS:
-            over = cell["ratios"][f"mxtrt {precision} over raw enqueue"]
+            over = cell["ratios"].get(f"mxtrt {precision} over raw enqueue")
+            if over is None:
+                continue
             goal(f"{what}: {precision} over raw enqueue", round(100 * (over - 1), 2), 2, False, "%")
     goal("ResNet-50 INT8 offline", best("resnet50_v1", "mxtrt int8"), 60000, True, "img/s")
     goal("VGG-16 FP16 offline", best("vgg16", "mxtrt fp16"), 15000, True, "img/s")
@@ -349,16 +373,15 @@ def goals(cells: Sequence[Row]) -> list[Row]:
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
-def measure_network(name: str, batches: Sequence[int], modes: Sequence[str]) -> list[Row]:
+def measure_network(name: str, batches: Sequence[int], modes: Sequence[str], precisions: Sequence[str]) -> list[Row]:
     """The cells of one network; one that fails says why."""
     import torch
 
-    torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    set_torch()
     results = []
     for batch in batches:
         try:
-            results.append(measure_cell(name, batch, modes))
+            results.append(measure_cell(name, batch, modes, precisions))
         except Exception as error:  # noqa: BLE001 - the other cells are worth having
             results.append({"network": name, "batch": batch, "error": f"{type(error).__name__}: {error}"[:1500]})
         torch._dynamo.reset()
@@ -366,13 +389,13 @@ def measure_network(name: str, batches: Sequence[int], modes: Sequence[str]) -> 
     return results
 
 
-def measure_cell(name: str, batch: int, modes: Sequence[str]) -> Row:
-    cell = Cell(name, batch)
-    for precision in PRECISIONS:
+def measure_cell(name: str, batch: int, modes: Sequence[str], precisions: Sequence[str]) -> Row:
+    cell = Cell(name, batch, precisions)
+    for precision in precisions:
         cell.add_engine(precision)
     cell.add_torch(modes)
     result = cell.measure()
-    for precision in PRECISIONS if cell.at_an_end else ():
+    for precision in precisions if cell.at_an_end else ():
         cell.profile(precision)
     return {**result, **cell.notes, "clocks": smi("clocks.sm,clocks.mem,temperature.gpu,power.draw")}
 
@@ -394,7 +417,10 @@ def machine() -> Row:
     }  # fmt: skip
 
 
-def run(cells: Mapping[str, Sequence[int]], out: Path, build_limit: float, limit: float, modes: Sequence[str]) -> int:
+def run(
+    cells: Mapping[str, Sequence[int]], out: Path, build_limit: float, limit: float, modes: Sequence[str],
+    precisions: Sequence[str],
+) -> int:  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     builds: list[Row] = []
@@ -423,11 +449,13 @@ def run(cells: Mapping[str, Sequence[int]], out: Path, build_limit: float, limit
     for name in cells:
         export(name, WORK / name)
     tasks = [
-        ("--build", kind, name, str(batch))
-        for name, batches in cells.items() for kind in ("int8", "fp16") for batch in batches[::-1]
+        ("--build", kind, name, str(batch), "--modes", *modes)
+        for name, batches in cells.items() for kind in (*precisions[::-1], "torch") for batch in batches[::-1]
+        if kind != "torch" or name not in WITHOUT_TORCH
     ]  # fmt: skip
     spread("scripts.gpu_speed", tasks, BUILDS, began + build_limit, built)
-    networks = [("--network", name, ",".join(map(str, batches)), "--modes", *modes) for name, batches in cells.items()]
+    chosen = ("--modes", *modes, "--precisions", *precisions)
+    networks = [("--network", name, ",".join(map(str, batches)), *chosen) for name, batches in cells.items()]
     spread("scripts.gpu_speed", networks, 1, began + limit, measured)
     return int(bool(failures))
 
@@ -448,18 +476,20 @@ def main() -> int:
     parser.add_argument("--build-limit", type=float, default=1800, help="seconds for building")
     parser.add_argument("--limit", type=float, default=3600, help="seconds for all")
     parser.add_argument("--modes", nargs="*", default=list(TORCH_MODES), help="of torch.compile")
+    parser.add_argument("--precisions", nargs="*", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--build", nargs=3, metavar=("KIND", "NETWORK", "BATCH"), help=argparse.SUPPRESS)
     parser.add_argument("--network", nargs=2, metavar=("NETWORK", "BATCHES"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.build:
         kind, name, batch = given.build
-        print(json.dumps({"seconds": round(compile_engine(name, int(batch), kind)[1], 2)}))
+        print(json.dumps({"seconds": round(prepare(kind, name, int(batch), given.modes), 2)}))
         return 0
     if given.network:
         name, batches = given.network
-        print(json.dumps({"cells": measure_network(name, [int(batch) for batch in batches.split(",")], given.modes)}))
+        sizes = [int(batch) for batch in batches.split(",")]
+        print(json.dumps({"cells": measure_network(name, sizes, given.modes, given.precisions)}))
         return 0
-    return run(read_cells(given.cells), given.out, given.build_limit, given.limit, given.modes)
+    return run(read_cells(given.cells), given.out, given.build_limit, given.limit, given.modes, given.precisions)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from .context import Context, Value
 from .registry import Unsupported, operator
 from .schema import Attributes
 
+SELU_ALPHA, SELU_GAMMA = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, as MXNet and ONNX have them
 _ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softrelu": "Softplus", "softsign": "Softsign"}
 
 
@@ -36,7 +37,9 @@ def leaky_relu(cx: Context, a: Attributes, data: Value, gamma: Value | None = No
         if gamma is None:
             raise Unsupported("act_type=prelu needs a second input, the slope")
         return cx.op("PRelu", data, cx.reshape(gamma, _slope_shape(gamma, data)), type=data.type)
-    return cx.op("Selu" if kind == "selu" else "Gelu", data, type=data.type)
+    if kind == "selu":  # written out: TensorRT's parser takes 1.6732 and 1.0507 where they are left out
+        return cx.op("Selu", data, type=data.type, alpha=SELU_ALPHA, gamma=SELU_GAMMA)
+    return cx.op("Gelu", data, type=data.type)
 
 
 def _slope_shape(gamma: Value, data: Value) -> tuple[Size, ...]:

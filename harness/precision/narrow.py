@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from ..plugins import is_plugin
@@ -20,8 +23,6 @@ from .policy import (
     TYPES,
     WIDE,
 )  # fmt: skip
-
-_HALF_MAX = float(np.finfo(np.float16).max)
 
 
 def narrow(model: ir.Model, precision: str, native: bool = True) -> ir.Model:
@@ -86,7 +87,7 @@ class _Narrowing:
         kept = node.op_type in WIDE or node.op_type in POSITIONS or node in self.before_jumps
         if kept or is_plugin(node) or _is_single(node):
             return ir.DataType.FLOAT
-        if self.narrow == ir.DataType.BFLOAT16 and _lacks_bfloat16(node):
+        if _lacks_kernel(node, self.narrow):
             return ir.DataType.FLOAT
         if node.op_type == "QuantizeLinear" and node.inputs[0] is not None and node.inputs[0].is_graph_input():
             return ir.DataType.FLOAT  # straight to 8 bits: rounding twice would cost a pass over the input
@@ -130,10 +131,7 @@ class _Narrowing:
 
     def _constant(self, value: ir.Value, target: ir.DataType) -> ir.Value:
         assert value.const_value is not None
-        array = value.const_value.numpy()
-        if target == ir.DataType.FLOAT16:
-            bounded = np.clip(array, -_HALF_MAX, _HALF_MAX)  # -3.4e38 as "lowest" stays the lowest
-            array = np.where(np.isinf(array), array, bounded)
+        array = _in_range(value.const_value.numpy(), target)
         name = f"{value.name}/{target.name.lower()}"
         constant = ir.Value(name=name, shape=value.shape, type=ir.TensorType(target))
         constant.const_value = ir.Tensor(array.astype(target.numpy()), dtype=target, name=name)
@@ -175,11 +173,31 @@ def _before_jumps(graph: ir.Graph) -> set[ir.Node]:
     return found
 
 
-def _lacks_bfloat16(node: ir.Node) -> bool:
-    """What TensorRT 10.6 has no bfloat16 kernel for: resizing, and deconvolution over one axis."""
-    data = node.inputs[0] if node.inputs else None
-    rank = len(data.shape) if data is not None and data.shape is not None else 0
-    return node.op_type == "Resize" or (node.op_type == "ConvTranspose" and rank == 3)
+def _in_range(array: npt.NDArray[Any], target: ir.DataType) -> npt.NDArray[Any]:
+    """Constants as the narrow type can tell them from infinity, and single numbers from 0.
+
+    Lowerings guard with the largest and the smallest number of float32: the guard must not become what it guards from.
+    """
+    if target == ir.DataType.FLOAT:
+        return array
+    info = ml_dtypes.finfo(target.numpy())  # type: ignore[no-untyped-call]
+    largest, smallest = float(info.max), float(info.smallest_normal)
+    array = np.where(np.isinf(array), array, np.clip(array, -largest, largest))
+    vanishes = (array.size == 1) & (array != 0) & (np.abs(array) < smallest)
+    return np.where(vanishes, np.copysign(smallest, array), array)
+
+
+def _lacks_kernel(node: ir.Node, narrow: ir.DataType) -> bool:
+    """What TensorRT 10.6 has no kernel for.
+
+    In bfloat16 resizing and deconvolution; in 16 bits convolution in groups of an odd number of channels above one.
+    """
+    if node.op_type in ("Resize", "ConvTranspose"):
+        return narrow == ir.DataType.BFLOAT16
+    weight = node.inputs[1] if node.op_type == "Conv" else None
+    channels = weight.shape[1] if weight is not None and weight.shape is not None else 0
+    grouped = "group" in node.attributes and node.attributes["group"].as_int() > 1
+    return grouped and isinstance(channels, int) and channels > 1 and channels % 2 == 1
 
 
 def _is_stretch(node: ir.Node) -> bool:

@@ -201,6 +201,38 @@ def test_norms_and_sums_stay_wide():
     assert types["Exp"] == types["ReduceSum"] == ir.DataType.FLOAT
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize(("operator", "values"), [("log1p", [np.inf, 3.0]), ("cbrt", [0.0, -8.0])])
+def test_a_guard_is_not_rounded_to_what_it_guards_from(operator: str, values: list[float], precision: str):
+    """float32's largest number is infinite in 16 bits, and its smallest is 0: log1p(inf) and cbrt(0) were NaN."""
+    graph = Graph((Node("x", "null"), Node("y", operator, (Entry(0),))), (Entry(1),), ("y",))
+    x = np.array(values, np.float32)
+    model = compile_graph(graph, {}, {"x": x.shape}, "onnxruntime", precision, "error")
+    exact = {"log1p": np.log1p, "cbrt": np.cbrt}[operator](x)
+    np.testing.assert_allclose(model(x=x)[0], exact, rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("precision", "filters", "group", "kind"),
+    [
+        ("fp16", (6, 3), 3, "FLOAT"), ("bf16", (6, 3), 3, "FLOAT"), ("fp16", (6, 2), 3, "FLOAT16"),
+        ("fp16", (9, 1), 9, "FLOAT16"), ("fp16", (6, 9), 1, "FLOAT16"),
+    ],
+)  # fmt: skip
+def test_convolution_without_a_narrow_kernel_stays_wide(
+    precision: str, filters: tuple[int, int], group: int, kind: str
+):
+    x = helper.make_tensor_value_info("x", 1, [1, filters[1] * group, 4, 4])
+    y = helper.make_tensor_value_info("y", 1, [1, filters[0], 4, 4])
+    weight = onnx.numpy_helper.from_array(np.ones((*filters, 1, 1), np.float32), "w")
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv/Conv", group=group)
+    graph = helper.make_graph([node], "convolution", [x], [y], [weight])
+    opset = [helper.make_opsetid("", 22)]
+    model = convert(ir.from_proto(helper.make_model(graph, opset_imports=opset, ir_version=10)), Request(precision))
+    (conv,) = (node for node in model.graph if node.op_type == "Conv")
+    assert conv.outputs[0].dtype == ir.DataType[kind]
+
+
 def test_sensitivity_names_each_layer_and_min_sqnr_is_kept():
     model = compile_graph(GRAPH, PARAMS, {"data": SHAPE}, "onnxruntime", "fp32", "error").plan.models[0]
     sites = find_sites(model)

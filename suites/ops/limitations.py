@@ -52,6 +52,7 @@ class Limitation:
         )
 
 
+HALF_MAX = float(np.finfo(np.float16).max)
 FACTORIZED = (
     "_linalg_det", "_linalg_slogdet", "_linalg_inverse", "_linalg_potrf", "_linalg_potri", "_linalg_trsm",
     "_npi_cholesky", "_npi_solve",
@@ -89,6 +90,19 @@ def _is_near_a_pole(case: Case) -> bool:
     return bool(((x < 0) & (np.abs(x - np.rint(x)) <= np.abs(x) * 2.0**-8)).any())
 
 
+def _leaves_half(case: Case) -> bool:
+    """Whether a written-out float32 number is finite and too large for float16."""
+    values = [t.values for t in case.inputs.values() if t.values is not None and t.dtype == "float32"]
+    return any(bool((np.isfinite(v) & (np.abs(v) > HALF_MAX)).any()) for v in map(np.asarray, values))
+
+
+def _replaces_infinity(case: Case) -> bool:
+    """Whether an infinity becomes the largest number of its type, which is what is left out or None."""
+    values = np.asarray(case.inputs["data"].values, np.float64)
+    found = {"posinf": (values == np.inf).any(), "neginf": (values == -np.inf).any()}
+    return any(there and case.attributes.get(name, "None") == "None" for name, there in found.items())
+
+
 LIMITATIONS = [
     Limitation(
         ("gamma", "gammaln"),
@@ -118,6 +132,8 @@ LIMITATIONS = [
     Limitation(
         (
             "relu",
+            "_npx_relu",
+            "hard_sigmoid",
             "Activation",
             "_maximum",
             "_minimum",
@@ -126,12 +142,57 @@ LIMITATIONS = [
             "_maximum_scalar",
             "_minimum_scalar",
         ),
-        "the larger or smaller of a number and NaN is NaN in MXNet, and so is relu of NaN; TensorRT 10.6 gives the "
-        "number, and 0 (measured; its strict_nans option changes neither): check with all_finite",
+        "the larger or smaller of a number and NaN is NaN in MXNet, and so are relu and hard_sigmoid of NaN; TensorRT 10.6 "
+        "gives the number, 0, and 0 or 1 (measured; its strict_nans option changes none): check with all_finite",
         "DIFFERENT",
         lambda case: _has_nan(case) and case.attributes.get("act_type", "relu") == "relu",
         Case("relu", {}, {"data": Tensor((1, 3), values=np.array([[1.0, np.nan, 3.0]]))}),
         engines=("tensorrt",),
+    ),
+    Limitation(
+        ("softsign", "log1p", "_npi_log1p"),
+        "a number above 65504 is infinite in fp16: where MXNet's answer is finite, that of infinity is given",
+        "DIFFERENT",
+        _leaves_half,
+        Case("softsign", {}, {"data": Tensor((1,), values=np.array([1e6], np.float32))}),
+        engines=("tensorrt",),
+        precisions=("fp16",),
+    ),
+    Limitation(
+        ("_npi_nan_to_num",),
+        "the number that stands for infinity is float32's largest, of which fp16 makes its own, 65504",
+        "DIFFERENT",
+        _replaces_infinity,
+        Case("_npi_nan_to_num", {}, {"data": Tensor((1,), values=np.array([np.inf], np.float32))}),
+        precisions=("fp16",),
+    ),
+    Limitation(
+        ("_contrib_Proposal", "_contrib_MultiProposal"),
+        "in 16 bits a corner close to 0 is the difference of rounded numbers far from it",
+        "LOOSE",
+        lambda case: True,
+        Case(
+            "_contrib_Proposal",
+            {
+                "rpn_pre_nms_top_n": "0",
+                "rpn_post_nms_top_n": "20",
+                "rpn_min_size": "0",
+                "scales": "(1,)",
+                "ratios": "(0.5, 2)",
+                "feature_stride": "8",
+                "output_score": "True",
+            },
+            {
+                "cls_prob": Tensor((1, 4, 3, 1), low=0, high=1),
+                "bbox_pred": Tensor((1, 8, 3, 1), low=-0.5, high=0.5),
+                "im_info": Tensor((1, 3), values=np.array([[24, 8, 1]], np.float32)),
+            },
+            reference_dtype="float32",
+            outputs=2,
+        ),
+        engines=("tensorrt",),
+        precisions=("fp16", "bf16"),
+        stable=False,
     ),
     Limitation(
         ("take",),
