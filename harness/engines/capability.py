@@ -197,8 +197,8 @@ def _refuse_standard(node: onnx.NodeProto, fragment: Fragment) -> str | None:
     values = [fragment.values[name] for name in (*node.input, *node.output) if name in fragment.values]
     if any(not v.shape and v.const is None and v.dtype.name in ("int8", "uint8") for v in values):
         return "TensorRT gives a single number of 8 bits an axis"
-    is_small = {"QuantizeLinear", "DequantizeLinear"} <= {other.op_type for other in fragment.nodes}
-    if node.op_type in ("AveragePool", "MaxPool") and is_small and values[0].rank == 5:
+    is_quantized = any(other.op_type == "QuantizeLinear" for other in fragment.nodes)
+    if node.op_type in ("AveragePool", "MaxPool") and is_quantized and values[0].rank == 5:
         return "TensorRT finds no implementation of pooling 8-bit integers over three axes"
     if node.op_type == "IsInf" and kind in ("float16", "bfloat16"):
         return "TensorRT's IsInf takes float32 only"

@@ -160,9 +160,9 @@ def _cbrt(cx: Context, x: Value) -> Value:
     size = typed(cx, "Abs", x)
     y = pair(cx, "Pow", size, like(cx, 1 / 3, x))
     square = pair(cx, "Mul", y, y)
-    excess = pair(cx, "Sub", pair(cx, "Mul", square, y), size)
-    slope = pair(cx, "Max", pair(cx, "Mul", square, like(cx, 3, x)), like(cx, float(np.finfo(x.dtype).tiny), x))
-    refined = pair(cx, "Sub", y, pair(cx, "Div", excess, slope))
+    quotient = pair(cx, "Div", size, pair(cx, "Max", square, like(cx, float(np.finfo(x.dtype).tiny), x)))
+    third = pair(cx, "Mul", pair(cx, "Sub", y, quotient), like(cx, 1 / 3, x))  # y cubed would leave 16 bits
+    refined = pair(cx, "Sub", y, third)
     refined = select(cx, isinf(cx, x), size, refined)
     return pair(cx, "Mul", typed(cx, "Sign", x), refined)
 

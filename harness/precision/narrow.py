@@ -181,9 +181,9 @@ def _in_range(array: npt.NDArray[Any], target: ir.DataType) -> npt.NDArray[Any]:
     if target == ir.DataType.FLOAT:
         return array
     info = ml_dtypes.finfo(target.numpy())  # type: ignore[no-untyped-call]
-    largest, smallest = float(info.max), float(info.smallest_normal)
+    largest, smallest = float(info.max), float(info.smallest_subnormal)
     array = np.where(np.isinf(array), array, np.clip(array, -largest, largest))
-    vanishes = (array.size == 1) & (array != 0) & (np.abs(array) < smallest)
+    vanishes = (array.size == 1) & (array != 0) & (np.abs(array) <= smallest / 2)
     return np.where(vanishes, np.copysign(smallest, array), array)
 
 

@@ -96,13 +96,6 @@ def _leaves_half(case: Case) -> bool:
     return any(bool((np.isfinite(v) & (np.abs(v) > HALF_MAX)).any()) for v in map(np.asarray, values))
 
 
-def _replaces_infinity(case: Case) -> bool:
-    """Whether an infinity becomes the largest number of its type, which is what is left out or None."""
-    values = np.asarray(case.inputs["data"].values, np.float64)
-    found = {"posinf": (values == np.inf).any(), "neginf": (values == -np.inf).any()}
-    return any(there and case.attributes.get(name, "None") == "None" for name, there in found.items())
-
-
 LIMITATIONS = [
     Limitation(
         ("gamma", "gammaln"),
@@ -156,14 +149,6 @@ LIMITATIONS = [
         _leaves_half,
         Case("softsign", {}, {"data": Tensor((1,), values=np.array([1e6], np.float32))}),
         engines=("tensorrt",),
-        precisions=("fp16",),
-    ),
-    Limitation(
-        ("_npi_nan_to_num",),
-        "the number that stands for infinity is float32's largest, of which fp16 makes its own, 65504",
-        "DIFFERENT",
-        _replaces_infinity,
-        Case("_npi_nan_to_num", {}, {"data": Tensor((1,), values=np.array([np.inf], np.float32))}),
         precisions=("fp16",),
     ),
     Limitation(

@@ -358,6 +358,7 @@ LIMITATIONS = [
                 },
             },
             reference_dtype="float32",
+            reference=ANSWER,
             outputs=3,
         ),
         engines=("tensorrt",),
