@@ -42,7 +42,7 @@ def sweep(
     ray: str = LOCAL,
     engine: str | None = None,
     gpu: Sequence[str] = (),
-    marker: str = "",
+    marker: str = work.CHOSEN,
     keyword: str = "",
     batch: int = 32,
     progress: Callable[[str], None] = lambda text: None,
@@ -57,7 +57,7 @@ def sweep(
         engine: the engine of the GPU cells, in place of TensorRT.
         gpu: the GPU kinds on which cells marked ``gpu`` run; () is every kind that the cluster has, and "cpu" where it
             has none (the cells then say themselves why they are skipped).
-        marker, keyword: pytest's ``-m`` and ``-k``.
+        marker, keyword: pytest's ``-m`` and ``-k``; the marker "" is every cell.
         batch: how many cells without a group of their own go to a worker at a time.
         progress: called with a line for the user.
         on_result: called with each result after it was kept.
@@ -113,7 +113,7 @@ def _connected(ray: Any, address: str, paths: Sequence[str], environment: Mappin
         raise OptionError(
             "this process is connected to a Ray cluster already; a sweep needs workers of its own settings"
         )
-    shipped = {*_SHIPPED, *(_top(path) for path in paths)}
+    shipped = _shipped(paths)
     left = [f"/{path.name}" for path in Path.cwd().iterdir() if path.name not in shipped]
     settings = {"working_dir": str(Path.cwd()), "excludes": [*left, "__pycache__"], "env_vars": dict(environment)}
     where = {} if address == LOCAL else {"address": address}
@@ -125,6 +125,10 @@ def _connected(ray: Any, address: str, paths: Sequence[str], environment: Mappin
         yield
     finally:
         ray.shutdown()
+
+
+def _shipped(paths: Sequence[str]) -> list[str]:
+    return sorted({*_SHIPPED, *map(_top, paths)})
 
 
 def _top(path: str) -> str:
@@ -151,10 +155,10 @@ def _runs_on(cell: Cell, kinds: Sequence[str]) -> Sequence[str]:
 
 
 def _collect(ray: Any, paths: Sequence[str], marker: str, keyword: str) -> tuple[list[Cell], str]:
+    names = _shipped(paths)
+
     def task() -> tuple[list[Cell], str]:
-        return work.collect(paths, marker, keyword), work.fingerprint(
-            ["harness", *sorted({p.split("/")[0] for p in paths})]
-        )
+        return work.collect(paths, marker, keyword), work.fingerprint(names)
 
     try:
         found: tuple[list[Cell], str] = ray.get(ray.remote(task).options(num_cpus=1).remote())

@@ -61,6 +61,13 @@ def test_dies():
         os.kill(os.getpid(), 9)
 """
 
+CONFTEST = """
+def pytest_configure(config):
+    if not config.option.markexpr:
+        config.option.markexpr = "not gpu"  # as the real one has it
+"""
+ALL = ("-m", "gpu or not gpu")
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
@@ -84,6 +91,7 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     project = tmp_path / "project"
     (project / "cells").mkdir(parents=True)
     (project / "pyproject.toml").write_text('[tool.pytest.ini_options]\nmarkers = ["gpu: on each kind"]\n')
+    (project / "conftest.py").write_text(CONFTEST)
     (project / "cells" / "test_small.py").write_text(SUITE.replace("\\\\n", "\\n"))
     shutil.copytree(HOME / "harness", project / "harness", ignore=shutil.ignore_patterns("__pycache__", "demo"))
     monkeypatch.chdir(project)
@@ -144,7 +152,7 @@ def test_a_node_is_killed_mid_sweep(cluster: Any, tmp_path: Path, monkeypatch: p
     found = table(tmp_path / "junit.xml")
     assert killed, "the second node gave no result, so nothing was lost"
     assert len(found) >= 6
-    assert found == plain_pytest(tmp_path, *paths, "-k", keyword)
+    assert found == plain_pytest(tmp_path, *paths, "-k", keyword, *ALL)
     assert (report.ran, report.resumed) == (len(found), 0)
 
 
@@ -170,7 +178,7 @@ def test_what_is_known_does_not_run_again(cluster: Any, suite: Path, tmp_path: P
     known = {re.sub(r".*test_(\w+)(?:\[(.*)\])?$", r"\1\2", cell) for cell in seen}
     assert len(known) == 6 and report.resumed == 6 and report.ran == 10
     assert not known & set(after), "a cell with a result ran again"
-    assert table(tmp_path / "out" / "junit.xml") == plain_pytest(tmp_path, "cells")
+    assert table(tmp_path / "out" / "junit.xml") == plain_pytest(tmp_path, "cells", *ALL)
     states = json.loads((tmp_path / "out" / "sweep.json").read_text())["counts"]["cpu"]
     assert states == {"passed": 12, "failed": 1, "error": 1, "skipped": 1, "xfailed": 1}
     assert not report.ok and any("seven is wrong" in line for line in report.failed)
@@ -218,6 +226,38 @@ def test_a_sweep_of_nothing_is_refused(cluster: Any, suite: Path, tmp_path: Path
 
 
 # --- without a cluster -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.mxnet
+def test_cells_for_a_gpu_are_collected_and_run() -> None:
+    """By the checkout's own conftest.py, which leaves them out of a plain pytest."""
+    code = """
+from harness.fleet import cells
+found = cells.collect(["suites/ops/test_gpu.py"], cells.CHOSEN, "tanh and fp32 and not npi")
+assert found and all(cell.gpu and cell.group for cell in found), found
+assert set(cells.run([cell.id for cell in found])) == {cell.id for cell in found}
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_shipped_decides_whether_a_journal_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.fleet.cells import fingerprint
+    from harness.fleet.cluster import _shipped
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("harness/a.py", "cells/test_a.py", "conftest.py", "pyproject.toml", "other/b.py"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("")
+    names = _shipped(["./cells/test_a.py::test_it"])
+    assert names == ["cells", "conftest.py", "harness", "pyproject.toml"]
+    seen = {fingerprint(names)}
+    for number, name in enumerate(("harness/a.py", "cells/test_a.py", "conftest.py", "pyproject.toml"), 2):
+        Path(name).write_text("changed")
+        seen.add(fingerprint(names))
+        assert len(seen) == number
+    Path("other/b.py").write_text("changed")
+    assert fingerprint(names) in seen
 
 
 def result(cell: str) -> Result:
