@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -20,8 +21,6 @@ from .policy import (
     TYPES,
     WIDE,
 )  # fmt: skip
-
-_HALF_MAX = float(np.finfo(np.float16).max)
 
 
 def narrow(model: ir.Model, precision: str, native: bool = True) -> ir.Model:
@@ -131,9 +130,9 @@ class _Narrowing:
     def _constant(self, value: ir.Value, target: ir.DataType) -> ir.Value:
         assert value.const_value is not None
         array = value.const_value.numpy()
-        if target == ir.DataType.FLOAT16:
-            bounded = np.clip(array, -_HALF_MAX, _HALF_MAX)  # -3.4e38 as "lowest" stays the lowest
-            array = np.where(np.isinf(array), array, bounded)
+        largest = float(ml_dtypes.finfo(target.numpy()).max)
+        bounded = np.clip(array, -largest, largest)  # -3.4e38, the lowest, is beyond both types
+        array = np.where(np.isinf(array), array, bounded)
         name = f"{value.name}/{target.name.lower()}"
         constant = ir.Value(name=name, shape=value.shape, type=ir.TensorType(target))
         constant.const_value = ir.Tensor(array.astype(target.numpy()), dtype=target, name=name)
