@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from harness.errors import ArtifactError, OptionError
 from harness.fleet.cells import Cell
 from harness.fleet.journal import Journal, Result
 from harness.fleet.report import died, state_of
+from scripts.sweep_fleet import Answer, table
 
 HOME = Path(harness.__file__).parent.parent
 
@@ -100,19 +100,7 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "log"
 
 
-def table(path: Path) -> dict[tuple[str, str], tuple[str, dict[str, str]]]:
-    """(class, name) of each cell -> its state with the reason, and its properties; from anybody's JUnit file."""
-    cells: dict[tuple[str, str], tuple[str, dict[str, str]]] = {}
-    for case in ElementTree.parse(path).iter("testcase"):
-        key = case.get("classname", ""), case.get("name", "")
-        properties = {p.get("name", ""): p.get("value", "") for p in case.iter("property") if p.get("name") != "cell"}
-        states = [f"{c.tag}: {c.get('message')}" for c in case if c.tag in ("failure", "error", "skipped")]
-        before, known = cells.get(key, ("", {}))
-        cells[key] = before + "; ".join(states), {**known, **properties}
-    return cells
-
-
-def plain_pytest(folder: Path, *arguments: str) -> dict[tuple[str, str], tuple[str, dict[str, str]]]:
+def plain_pytest(folder: Path, *arguments: str) -> dict[tuple[str, str], Answer]:
     path = folder / "plain.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={path}", *arguments]
     environment = {
