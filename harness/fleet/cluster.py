@@ -24,7 +24,7 @@ from .report import Report, died, write
 LOCAL = "local"
 _KIND = "accelerator_type:"  # how Ray names a node's GPU kind among its resources
 _RETRIES = 2  # of a batch whose node was lost or whose process died
-_SHIPPED = ("harness", "conftest.py", "pyproject.toml")  # what a worker needs besides the suites themselves
+_SHIPPED = ("harness", "scripts", "conftest.py", "pyproject.toml")  # what a worker needs besides the suites themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +195,15 @@ def _run(ray: Any, batches: Sequence[Batch], progress: Callable[[str], None]) ->
         start = time.perf_counter()
         return work.run(ids), ray.get_runtime_context().get_node_id(), time.perf_counter() - start
 
-    remote = ray.remote(task)
-    running = {_submit(remote, batch): batch for batch in batches}
+    on_cpu = ray.remote(task)
+    on_gpu = ray.remote(max_calls=1)(
+        task
+    )  # CUDA stays bound to the GPU it first saw, and the next batch may get another
+
+    def submit(batch: Batch) -> Any:
+        return _submit(on_cpu if batch.kind == CPU else on_gpu, batch)
+
+    running = {submit(batch): batch for batch in batches}
     done = 0
     while running:
         (ready, *_), _ = ray.wait(list(running), num_returns=1)
@@ -210,7 +217,7 @@ def _run(ray: Any, batches: Sequence[Batch], progress: Callable[[str], None]) ->
                 progress(
                     f"{batch.name} on {batch.kind}: {type(error).__name__}; its {len(batch.cells)} cells run one by one"
                 )
-                running |= {_submit(remote, one): one for one in _split(batch)}
+                running |= {submit(one): one for one in _split(batch)}
                 continue
             found, node, seconds = {}, "", 0.0
             reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"

@@ -53,7 +53,9 @@ def test_clean_up(broken):
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_kind(name):
-    note(f"kind-{name}")
+    note(f"kind{name}")
+    with open(os.environ["MXTRT_LOG"] + ".gpus", "a") as file:
+        print(os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES"), file=file)
 
 def test_dies():
     note("dies")
@@ -206,6 +208,18 @@ def test_gpu_cells_ask_for_their_kind(cluster: Any, suite: Path, tmp_path: Path)
         cluster.remove_node(node)
 
 
+@pytest.mark.slow
+def test_a_process_sees_one_gpu_all_its_life(cluster: Any, suite: Path, tmp_path: Path) -> None:
+    """CUDA would stay on the GPU of the first batch while Ray gives that to another process."""
+    node = cluster.add_node(num_cpus=1, num_gpus=2, resources={"accelerator_type:A1": 1})
+    cluster.wait_for_nodes()
+    sweep(cluster, tmp_path / "out", ["cells"], keyword="kind", batch=1)
+    cluster.remove_node(node)
+    lines = [line.split() for line in Path(f"{suite}.gpus").read_text().splitlines()]
+    assert len(lines) == 2 == len({process for process, _ in lines}), "a process that had a GPU ran another batch"
+    assert {gpu for _, gpu in lines} <= {"0", "1"}
+
+
 def test_a_sweep_of_nothing_is_refused(cluster: Any, suite: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="finds no cells"):
         sweep(cluster, tmp_path / "out", ["cells"], keyword="nothing_has_this_name")
@@ -229,18 +243,35 @@ assert set(cells.run([cell.id for cell in found])) == {cell.id for cell in found
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.mxnet
+def test_suites_are_collected_from_what_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.fleet.cluster import _shipped
+
+    paths = ["suites/ops", "suites/models"]
+    monkeypatch.chdir(HOME)
+    for name in _shipped(paths):
+        if (HOME / name).is_dir():
+            shutil.copytree(HOME / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(HOME / name, tmp_path)
+    code = f"from harness.fleet import cells; print(len(cells.collect({paths}, '', '')))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 1000
+
+
 def test_what_is_shipped_decides_whether_a_journal_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.fleet.cells import fingerprint
     from harness.fleet.cluster import _shipped
 
     monkeypatch.chdir(tmp_path)
-    for name in ("harness/a.py", "cells/test_a.py", "conftest.py", "pyproject.toml", "other/b.py"):
+    for name in ("harness/a.py", "scripts/c.py", "cells/test_a.py", "conftest.py", "pyproject.toml", "other/b.py"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text("")
     names = _shipped(["./cells/test_a.py::test_it"])
-    assert names == ["cells", "conftest.py", "harness", "pyproject.toml"]
+    assert names == ["cells", "conftest.py", "harness", "pyproject.toml", "scripts"]
     seen = {fingerprint(names)}
-    for number, name in enumerate(("harness/a.py", "cells/test_a.py", "conftest.py", "pyproject.toml"), 2):
+    for number, name in enumerate(("harness/a.py", "scripts/c.py", "cells/test_a.py", "conftest.py"), 2):
         Path(name).write_text("changed")
         seen.add(fingerprint(names))
         assert len(seen) == number
