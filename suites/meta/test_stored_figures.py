@@ -186,9 +186,9 @@ def test_the_stored_sweep_is_pytest_s_answer(name: str) -> None:
     assert not {"failed", "error"} & set(found["states"])
     assert sum(found["states"].values()) == found["cells"] > found["batches"] > found["nodes"] == 2
     killed, interruption = found["killed_node"], found["interruption"]
-    assert killed["cells_lost"] == killed["of_these_run_elsewhere"] > 0 < killed["cells_answered"]
+    assert killed["cells_answered"] > 0 < killed["cells_under_way"] <= killed["cells_of_these"]
     assert interruption["cells_known"] + interruption["cells_run_after_it"] == found["cells"]
-    assert interruption["cells_under_way"] > 0
+    assert 0 < interruption["cells_under_way"] <= interruption["cells_of_these"]
     assert found["exit_codes"] == {"pytest": 0, "undisturbed": 0, "interrupted": 130, "resumed": 0}
     assert all(figure > 0 for figure in found["seconds"].values())
     assert set(found["load"]) <= set(found["seconds"])
