@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -21,6 +20,8 @@ from .policy import (
     TYPES,
     WIDE,
 )  # fmt: skip
+
+_LARGEST = {ir.DataType.FLOAT16: 65504.0, ir.DataType.BFLOAT16: (2 - 2.0**-7) * 2.0**127}
 
 
 def narrow(model: ir.Model, precision: str, native: bool = True) -> ir.Model:
@@ -130,7 +131,7 @@ class _Narrowing:
     def _constant(self, value: ir.Value, target: ir.DataType) -> ir.Value:
         assert value.const_value is not None
         array = value.const_value.numpy()
-        largest = float(ml_dtypes.finfo(target.numpy()).max)
+        largest = _LARGEST.get(target, np.inf)
         bounded = np.clip(array, -largest, largest)  # -3.4e38, the lowest, is beyond both types
         array = np.where(np.isinf(array), array, bounded)
         name = f"{value.name}/{target.name.lower()}"

@@ -18,7 +18,7 @@ pytest.importorskip("scipy", reason="verdicts need SciPy")
 
 from harness.benchmark import machine
 from harness.benchmark.verdict import Verdict
-from scripts import bench_verdict, bench_zoo, rows, sweep_fleet
+from scripts import bench_verdict, bench_zoo, rows, scale_fleet, sweep_fleet
 from suites.meta import full_report, nights
 
 ROOT = Path(__file__).parents[2]
@@ -194,8 +194,8 @@ def test_the_stored_sweep_is_pytest_s_answer(name: str) -> None:
     assert set(found["load"]) <= set(found["seconds"])
 
 
-def test_the_paper_s_figures_are_the_measured_ones() -> None:
-    assert FLEET["scaling"]["seconds_per_batch"] == FLEET["sweep"]["operators"]["seconds"]["start of a process"]
+def test_the_page_has_what_the_figures_say() -> None:
+    assert scale_fleet.page() == (ROOT / "docs" / "fleet.md").read_text("utf-8"), "python -m scripts.scale_fleet"
 
 
 @pytest.mark.parametrize("name", ["differ", "known_cells_run_again", "run_twice_for_no_reason"])
