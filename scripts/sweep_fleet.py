@@ -162,7 +162,7 @@ class Trial:
         interrupted = ["mxtrt", *self.suite.sweep, "--ray", "ADDRESS"]
         variables = [f"{name}={value}" for name, value in self.suite.variables.items()]
         return {
-            "sweep": " ".join([*variables, *interrupted]),
+            "sweep": " ".join([*variables, *map(_quoted, interrupted)]),
             "pytest": " ".join([*variables, *([f"MXTRT_GPU_ENGINE={self.suite.engine}"] if self.suite.engine else []), *map(_quoted, self.suite.pytest)]),
             "commit": machine.commit(ROOT), "nodes": 2, "cells": len(found), "batches": len(batches),
             "states": dict(Counter(state for state, _, _ in found.values())),
