@@ -42,9 +42,17 @@ class Cell:
 
 @dataclass(slots=True)
 class _Collector:
-    """A plugin of pytest that notes what was collected, and writes each test's id into its record."""
+    """A plugin of pytest that notes what was collected, and writes each test's id into its record.
 
+    With ``wanted`` it leaves the other cells out: pytest would compare each id on its command line with every test.
+    """
+
+    wanted: frozenset[str] | None = None
     cells: list[Cell] = field(default_factory=list)
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        if self.wanted is not None:
+            items[:] = [item for item in items if item.nodeid in self.wanted]
 
     def pytest_collection_finish(self, session: Any) -> None:
         for item in session.items:
@@ -78,7 +86,8 @@ def run(ids: Sequence[str]) -> dict[str, list[str]]:
     with tempfile.TemporaryDirectory(prefix="mxtrt-cells-") as folder:
         path = Path(folder) / "junit.xml"
         ends = ["-o", f"faulthandler_timeout={LIMIT}", "-o", "faulthandler_exit_on_timeout=true"]
-        code, said = _pytest([f"--junitxml={path}", "-m", _ALL, *ends, *ids], _Collector())
+        files = dict.fromkeys(cell.partition("::")[0] for cell in ids)
+        code, said = _pytest([f"--junitxml={path}", "-m", _ALL, *ends, *files], _Collector(frozenset(ids)))
         if code not in (0, 1):
             raise ExecutionError(f"pytest ended with exit code {code}: {said}")
         found: dict[str, list[str]] = {}
