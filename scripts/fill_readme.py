@@ -189,6 +189,7 @@ def fleet(result: dict[str, Any], _: Path) -> str:
         line("the sweep, undisturbed", lambda f: seconds(f, "sweep, undisturbed")),
         line("the sweep, disturbed: until the interruption, and after it", lambda f: seconds(f, *parts)),
         line("the batches of it together; the longest", lambda f: f"{seconds(f, 'sum of its batches')}; {seconds(f, 'longest batch')}"),
+        line("start of a process", lambda f: seconds(f, "start of a process") if "start of a process" in f["seconds"] else ""),
         line("load of the machine", lambda f: f"{min(map(min, f['load'].values()))} to {max(map(max, f['load'].values()))}"),
     ]  # fmt: skip
     commands = "".join(

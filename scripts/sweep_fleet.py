@@ -157,8 +157,8 @@ class Trial:
         cut = {one["cell"] for one in starts if one["pid"] in first and one["node"] != doomed} - known
         there = {one["cell"] for one in results if one["node"] == doomed}
         lost = {one["cell"] for one in starts if one["node"] == doomed} - there
-        batches = {one["batch"]: one["seconds"] for one in results}
-        of = {one["cell"]: one["batch"] for one in results}
+        of = {one["cell"]: (one["batch"], one["seconds"]) for one in results}
+        batches = set(of.values())
         interrupted = ["mxtrt", *self.suite.sweep, "--ray", "ADDRESS"]
         variables = [f"{name}={value}" for name, value in self.suite.variables.items()]
         return {
@@ -174,7 +174,7 @@ class Trial:
             "known_cells_run_again": sum(one["cell"] in known and one["pid"] not in first for one in starts),
             "run_twice_for_no_reason": sorted(cell for cell, count in times.items() if count > 1 + (cell in lost) + (cell in cut)),
             "exit_codes": self.exit_codes,
-            "seconds": {**self.seconds, "sum of its batches": round(sum(batches.values()), 1), "longest batch": round(max(batches.values()), 1)},
+            "seconds": {**self.seconds, "sum of its batches": round(sum(taken for _, taken in batches), 1), "longest batch": round(max(taken for _, taken in batches), 1)},
             "processes": len({(one["node"], one["pid"]) for one in starts}),
             "load": self.load,
         }  # fmt: skip
@@ -253,13 +253,13 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
 
 
-def _batches_of(started: set[str], of: dict[str, str]) -> dict[str, int]:
+def _batches_of(started: set[str], of: dict[str, tuple[str, float]]) -> dict[str, int]:
     """What cells that were under way cost: their batches ran anew."""
-    names = {of[cell] for cell in started if cell in of}
+    batches = {of[cell] for cell in started if cell in of}
     return {
         "cells_under_way": len(started),
-        "batches_run_anew": len(names),
-        "cells_of_these": sum(name in names for name in of.values()),
+        "batches_run_anew": len(batches),
+        "cells_of_these": sum(batch in batches for batch in of.values()),
     }
 
 

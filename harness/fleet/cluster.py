@@ -176,14 +176,15 @@ def _own(error: Exception) -> HarnessError:
 
 
 def _batches(pairs: Sequence[tuple[str, Cell]], size: int) -> list[Batch]:
-    """Groups stay together; other cells of one kind are cut into pieces."""
+    """Groups stay together; other cells of one kind are cut into pieces, each with the name of its first cell."""
     groups: dict[tuple[str, str], list[str]] = {}
-    alone: dict[str, int] = {}
+    alone: dict[str, list[str]] = {}
     for kind, cell in pairs:
         name = cell.group
         if not name:
-            name = f"#{alone.get(kind, 0) // size}"
-            alone[kind] = alone.get(kind, 0) + 1
+            others = alone.setdefault(kind, [])
+            others.append(cell.id)
+            name = others[(len(others) - 1) // size * size]
         groups.setdefault((kind, name), []).append(cell.id)
     return [Batch(name, kind, tuple(ids)) for (kind, name), ids in groups.items()]
 

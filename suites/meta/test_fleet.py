@@ -312,6 +312,10 @@ def test_batches_keep_groups_together() -> None:
     batches = _batches([("cpu", cell) for cell in cells], 2)
     assert sorted(len(batch.cells) for batch in batches) == [1, 2, 2, 5]
     assert sorted(id for batch in batches for id in batch.cells) == sorted(cell.id for cell in cells)
+    later = _batches([("cpu", cell) for cell in cells[4:] if not cell.group], 2)
+    assert not {batch.name for batch in later} & {batch.name for batch in batches[:2]}, (
+        "a resumed sweep has other names"
+    )
 
 
 def test_the_state_of_a_cell_is_its_worst() -> None:
