@@ -200,8 +200,10 @@ def test_the_page_has_what_the_figures_say() -> None:
 
 @pytest.mark.parametrize("name", ["differ", "known_cells_run_again", "run_twice_for_no_reason"])
 def test_a_sweep_with_another_answer_is_not_sound(name: str) -> None:
-    found = {"differ": [], "known_cells_run_again": 0, "run_twice_for_no_reason": []}
+    lost = {"killed_node": {"batches_run_anew": 1}}
+    found = {"differ": [], "known_cells_run_again": 0, "run_twice_for_no_reason": [], **lost}
     assert sweep_fleet.sound(found)
+    assert not sweep_fleet.sound({**found, "killed_node": {"batches_run_anew": 0}}), "nothing was lost"
     assert not sweep_fleet.sound({**found, name: ["a cell"]})
 
 
