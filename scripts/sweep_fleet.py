@@ -2,11 +2,12 @@
 
     python -m scripts.sweep_fleet [operators] [networks] [--folder reports/sweep]
 
-Needs Ray and MXNet, no GPU: the operators' GPU cells run in ONNX Runtime. In turn: pytest runs the cells in one process;
-``mxtrt sweep`` runs them on two raylets, undisturbed; it runs them again, one raylet is killed (SIGKILL) while it runs a
-batch, the driver gets SIGINT while a batch runs, and the same command goes on. A plugin of pytest notes each start of a cell, so that what ran twice is
-counted and not inferred. Writes the entries ``sweep`` of reports/fleet.json; the exit code is 1 if a cell differs, one
-with a result ran again, or the kill came between two batches.
+Needs Ray and MXNet, no GPU: the operators' GPU cells run in ONNX Runtime. In turn: pytest runs the cells in one
+process; ``mxtrt sweep`` runs them on two raylets, undisturbed; it runs them again, one raylet is killed (SIGKILL)
+while it runs a batch, the driver gets SIGINT while a batch runs, and the same command goes on. A plugin of pytest
+notes each start of a cell, so that what ran twice is counted and not inferred. Writes the entries ``sweep`` of
+reports/fleet.json; the exit code is 1 if a cell differs, one with a result ran again, or the kill came between two
+batches.
 """
 
 from __future__ import annotations
