@@ -19,6 +19,8 @@ from typing import Any
 from ..errors import ExecutionError, OptionError
 
 LIMIT = 1800  # seconds after which a test that hangs is ended, with its process
+CHOSEN = "not slow"  # by default; with the cells for a GPU, which plain pytest leaves out
+_ALL = "gpu or not gpu"  # given always: without -m, a conftest may leave cells out
 _QUIET = ("-q", "-p", "no:cacheprovider", "-p", "no:randomly")
 _SOURCES = (".py", ".json", ".toml", ".params", ".csv")
 
@@ -40,9 +42,17 @@ class Cell:
 
 @dataclass(slots=True)
 class _Collector:
-    """A plugin of pytest that notes what was collected, and writes each test's id into its record."""
+    """A plugin of pytest that notes what was collected, and writes each test's id into its record.
 
+    With ``wanted`` it leaves the other cells out: pytest would compare each id on its command line with every test.
+    """
+
+    wanted: frozenset[str] | None = None
     cells: list[Cell] = field(default_factory=list)
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        if self.wanted is not None:
+            items[:] = [item for item in items if item.nodeid in self.wanted]
 
     def pytest_collection_finish(self, session: Any) -> None:
         for item in session.items:
@@ -61,7 +71,7 @@ def collect(paths: Sequence[str], markers: str, keyword: str) -> list[Cell]:
         OptionError: pytest finds none, or cannot read a suite.
     """
     collector = _Collector()
-    code, said = _pytest(["--collect-only", "-m", markers, "-k", keyword, *paths], collector)
+    code, said = _pytest(["--collect-only", "-m", markers or _ALL, "-k", keyword, *paths], collector)
     if code != 0:
         raise OptionError(f"pytest finds no cells in {', '.join(paths)} (exit code {code}): {said}")
     return collector.cells
@@ -76,7 +86,8 @@ def run(ids: Sequence[str]) -> dict[str, list[str]]:
     with tempfile.TemporaryDirectory(prefix="mxtrt-cells-") as folder:
         path = Path(folder) / "junit.xml"
         ends = ["-o", f"faulthandler_timeout={LIMIT}", "-o", "faulthandler_exit_on_timeout=true"]
-        code, said = _pytest([f"--junitxml={path}", *ends, *ids], _Collector())
+        files = dict.fromkeys(cell.partition("::")[0] for cell in ids)
+        code, said = _pytest([f"--junitxml={path}", "-m", _ALL, *ends, *files], _Collector(frozenset(ids)))
         if code not in (0, 1):
             raise ExecutionError(f"pytest ended with exit code {code}: {said}")
         found: dict[str, list[str]] = {}
@@ -96,9 +107,10 @@ def _pytest(arguments: Sequence[str], plugin: object) -> tuple[int, str]:
     return int(code), printed.getvalue().strip()[-500:]
 
 
-def fingerprint(folders: Sequence[str]) -> str:
-    """The digest of all sources under these folders of the working directory: results of other code are not mixed in."""
+def fingerprint(names: Sequence[str]) -> str:
+    """The digest of these files and all sources under these folders: results of other code are not mixed in."""
     digest = hashlib.sha256()
-    for path in sorted(path for folder in folders for path in Path(folder).rglob("*") if path.suffix in _SOURCES):
+    found = {path for name in names for path in (Path(name), *Path(name).rglob("*"))}
+    for path in sorted(path for path in found if path.suffix in _SOURCES and path.is_file()):
         digest.update(path.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()

@@ -24,7 +24,7 @@ from .report import Report, died, write
 LOCAL = "local"
 _KIND = "accelerator_type:"  # how Ray names a node's GPU kind among its resources
 _RETRIES = 2  # of a batch whose node was lost or whose process died
-_SHIPPED = ("harness", "conftest.py", "pyproject.toml")  # what a worker needs besides the suites themselves
+_SHIPPED = ("harness", "scripts", "conftest.py", "pyproject.toml")  # what a worker needs besides the suites themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def sweep(
     ray: str = LOCAL,
     engine: str | None = None,
     gpu: Sequence[str] = (),
-    marker: str = "",
+    marker: str = work.CHOSEN,
     keyword: str = "",
     batch: int = 32,
     progress: Callable[[str], None] = lambda text: None,
@@ -57,7 +57,7 @@ def sweep(
         engine: the engine of the GPU cells, in place of TensorRT.
         gpu: the GPU kinds on which cells marked ``gpu`` run; () is every kind that the cluster has, and "cpu" where it
             has none (the cells then say themselves why they are skipped).
-        marker, keyword: pytest's ``-m`` and ``-k``.
+        marker, keyword: pytest's ``-m`` and ``-k``; the marker "" is every cell.
         batch: how many cells without a group of their own go to a worker at a time.
         progress: called with a line for the user.
         on_result: called with each result after it was kept.
@@ -113,7 +113,7 @@ def _connected(ray: Any, address: str, paths: Sequence[str], environment: Mappin
         raise OptionError(
             "this process is connected to a Ray cluster already; a sweep needs workers of its own settings"
         )
-    shipped = {*_SHIPPED, *(_top(path) for path in paths)}
+    shipped = _shipped(paths)
     left = [f"/{path.name}" for path in Path.cwd().iterdir() if path.name not in shipped]
     settings = {"working_dir": str(Path.cwd()), "excludes": [*left, "__pycache__"], "env_vars": dict(environment)}
     where = {} if address == LOCAL else {"address": address}
@@ -125,6 +125,10 @@ def _connected(ray: Any, address: str, paths: Sequence[str], environment: Mappin
         yield
     finally:
         ray.shutdown()
+
+
+def _shipped(paths: Sequence[str]) -> list[str]:
+    return sorted({*_SHIPPED, *map(_top, paths)})
 
 
 def _top(path: str) -> str:
@@ -151,10 +155,10 @@ def _runs_on(cell: Cell, kinds: Sequence[str]) -> Sequence[str]:
 
 
 def _collect(ray: Any, paths: Sequence[str], marker: str, keyword: str) -> tuple[list[Cell], str]:
+    names = _shipped(paths)
+
     def task() -> tuple[list[Cell], str]:
-        return work.collect(paths, marker, keyword), work.fingerprint(
-            ["harness", *sorted({p.split("/")[0] for p in paths})]
-        )
+        return work.collect(paths, marker, keyword), work.fingerprint(names)
 
     try:
         found: tuple[list[Cell], str] = ray.get(ray.remote(task).options(num_cpus=1).remote())
@@ -172,14 +176,15 @@ def _own(error: Exception) -> HarnessError:
 
 
 def _batches(pairs: Sequence[tuple[str, Cell]], size: int) -> list[Batch]:
-    """Groups stay together; other cells of one kind are cut into pieces."""
+    """Groups stay together; other cells of one kind are cut into pieces, each with the name of its first cell."""
     groups: dict[tuple[str, str], list[str]] = {}
-    alone: dict[str, int] = {}
+    alone: dict[str, list[str]] = {}
     for kind, cell in pairs:
         name = cell.group
         if not name:
-            name = f"#{alone.get(kind, 0) // size}"
-            alone[kind] = alone.get(kind, 0) + 1
+            others = alone.setdefault(kind, [])
+            others.append(cell.id)
+            name = others[(len(others) - 1) // size * size]
         groups.setdefault((kind, name), []).append(cell.id)
     return [Batch(name, kind, tuple(ids)) for (kind, name), ids in groups.items()]
 
@@ -191,8 +196,15 @@ def _run(ray: Any, batches: Sequence[Batch], progress: Callable[[str], None]) ->
         start = time.perf_counter()
         return work.run(ids), ray.get_runtime_context().get_node_id(), time.perf_counter() - start
 
-    remote = ray.remote(task)
-    running = {_submit(remote, batch): batch for batch in batches}
+    on_cpu = ray.remote(task)
+    on_gpu = ray.remote(max_calls=1)(
+        task
+    )  # CUDA stays bound to the GPU it first saw, and the next batch may get another
+
+    def submit(batch: Batch) -> Any:
+        return _submit(on_cpu if batch.kind == CPU else on_gpu, batch)
+
+    running = {submit(batch): batch for batch in batches}
     done = 0
     while running:
         (ready, *_), _ = ray.wait(list(running), num_returns=1)
@@ -206,7 +218,7 @@ def _run(ray: Any, batches: Sequence[Batch], progress: Callable[[str], None]) ->
                 progress(
                     f"{batch.name} on {batch.kind}: {type(error).__name__}; its {len(batch.cells)} cells run one by one"
                 )
-                running |= {_submit(remote, one): one for one in _split(batch)}
+                running |= {submit(one): one for one in _split(batch)}
                 continue
             found, node, seconds = {}, "", 0.0
             reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from .cells import CHOSEN
 from .report import Report
 
 
@@ -22,7 +23,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--gpu", action="append", default=[], metavar="KIND", help="a GPU kind, as Ray names it (default: all)"
     )
-    parser.add_argument("-m", dest="marker", default="", help="as for pytest")
+    parser.add_argument(
+        "-m", dest="marker", default=CHOSEN, help=f"as for pytest (default: {CHOSEN}); '' is every cell"
+    )
     parser.add_argument("-k", dest="keyword", default="", help="as for pytest")
     parser.add_argument("--batch", type=int, default=32, help="cells to a worker at a time (default: 32)")
     return parser.parse_args(arguments)

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from harness.errors import ArtifactError, OptionError
 from harness.fleet.cells import Cell
 from harness.fleet.journal import Journal, Result
 from harness.fleet.report import died, state_of
+from scripts.sweep_fleet import Answer, table
 
 HOME = Path(harness.__file__).parent.parent
 
@@ -53,13 +53,22 @@ def test_clean_up(broken):
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_kind(name):
-    note(f"kind-{name}")
+    note(f"kind{name}")
+    with open(os.environ["MXTRT_LOG"] + ".gpus", "a") as file:
+        print(os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES"), file=file)
 
 def test_dies():
     note("dies")
     if os.environ["MXTRT_DIES"] == "yes":
         os.kill(os.getpid(), 9)
 """
+
+CONFTEST = """
+def pytest_configure(config):
+    if not config.option.markexpr:
+        config.option.markexpr = "not gpu"  # as the real one has it
+"""
+ALL = ("-m", "gpu or not gpu")
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +93,7 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     project = tmp_path / "project"
     (project / "cells").mkdir(parents=True)
     (project / "pyproject.toml").write_text('[tool.pytest.ini_options]\nmarkers = ["gpu: on each kind"]\n')
+    (project / "conftest.py").write_text(CONFTEST)
     (project / "cells" / "test_small.py").write_text(SUITE.replace("\\\\n", "\\n"))
     shutil.copytree(HOME / "harness", project / "harness", ignore=shutil.ignore_patterns("__pycache__", "demo"))
     monkeypatch.chdir(project)
@@ -92,19 +102,7 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "log"
 
 
-def table(path: Path) -> dict[tuple[str, str], tuple[str, dict[str, str]]]:
-    """(class, name) of each cell -> its state with the reason, and its properties; from anybody's JUnit file."""
-    cells: dict[tuple[str, str], tuple[str, dict[str, str]]] = {}
-    for case in ElementTree.parse(path).iter("testcase"):
-        key = case.get("classname", ""), case.get("name", "")
-        properties = {p.get("name", ""): p.get("value", "") for p in case.iter("property") if p.get("name") != "cell"}
-        states = [f"{c.tag}: {c.get('message')}" for c in case if c.tag in ("failure", "error", "skipped")]
-        before, known = cells.get(key, ("", {}))
-        cells[key] = before + "; ".join(states), {**known, **properties}
-    return cells
-
-
-def plain_pytest(folder: Path, *arguments: str) -> dict[tuple[str, str], tuple[str, dict[str, str]]]:
+def plain_pytest(folder: Path, *arguments: str) -> dict[tuple[str, str], Answer]:
     path = folder / "plain.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={path}", *arguments]
     environment = {
@@ -144,7 +142,7 @@ def test_a_node_is_killed_mid_sweep(cluster: Any, tmp_path: Path, monkeypatch: p
     found = table(tmp_path / "junit.xml")
     assert killed, "the second node gave no result, so nothing was lost"
     assert len(found) >= 6
-    assert found == plain_pytest(tmp_path, *paths, "-k", keyword)
+    assert found == plain_pytest(tmp_path, *paths, "-k", keyword, *ALL)
     assert (report.ran, report.resumed) == (len(found), 0)
 
 
@@ -170,7 +168,7 @@ def test_what_is_known_does_not_run_again(cluster: Any, suite: Path, tmp_path: P
     known = {re.sub(r".*test_(\w+)(?:\[(.*)\])?$", r"\1\2", cell) for cell in seen}
     assert len(known) == 6 and report.resumed == 6 and report.ran == 10
     assert not known & set(after), "a cell with a result ran again"
-    assert table(tmp_path / "out" / "junit.xml") == plain_pytest(tmp_path, "cells")
+    assert table(tmp_path / "out" / "junit.xml") == plain_pytest(tmp_path, "cells", *ALL)
     states = json.loads((tmp_path / "out" / "sweep.json").read_text())["counts"]["cpu"]
     assert states == {"passed": 12, "failed": 1, "error": 1, "skipped": 1, "xfailed": 1}
     assert not report.ok and any("seven is wrong" in line for line in report.failed)
@@ -210,6 +208,18 @@ def test_gpu_cells_ask_for_their_kind(cluster: Any, suite: Path, tmp_path: Path)
         cluster.remove_node(node)
 
 
+@pytest.mark.slow
+def test_a_process_sees_one_gpu_all_its_life(cluster: Any, suite: Path, tmp_path: Path) -> None:
+    """CUDA would stay on the GPU of the first batch while Ray gives that to another process."""
+    node = cluster.add_node(num_cpus=1, num_gpus=2, resources={"accelerator_type:A1": 1})
+    cluster.wait_for_nodes()
+    sweep(cluster, tmp_path / "out", ["cells"], keyword="kind", batch=1)
+    cluster.remove_node(node)
+    lines = [line.split() for line in Path(f"{suite}.gpus").read_text().splitlines()]
+    assert len(lines) == 2 == len({process for process, _ in lines}), "a process that had a GPU ran another batch"
+    assert {gpu for _, gpu in lines} <= {"0", "1"}
+
+
 def test_a_sweep_of_nothing_is_refused(cluster: Any, suite: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="finds no cells"):
         sweep(cluster, tmp_path / "out", ["cells"], keyword="nothing_has_this_name")
@@ -218,6 +228,55 @@ def test_a_sweep_of_nothing_is_refused(cluster: Any, suite: Path, tmp_path: Path
 
 
 # --- without a cluster -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.mxnet
+def test_cells_for_a_gpu_are_collected_and_run() -> None:
+    """By the checkout's own conftest.py, which leaves them out of a plain pytest."""
+    code = """
+from harness.fleet import cells
+found = cells.collect(["suites/ops/test_gpu.py"], cells.CHOSEN, "tanh and fp32 and not npi")
+assert found and all(cell.gpu and cell.group for cell in found), found
+assert set(cells.run([cell.id for cell in found])) == {cell.id for cell in found}
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.mxnet
+def test_suites_are_collected_from_what_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.fleet.cluster import _shipped
+
+    paths = ["suites/ops", "suites/models"]
+    monkeypatch.chdir(HOME)
+    for name in _shipped(paths):
+        if (HOME / name).is_dir():
+            shutil.copytree(HOME / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(HOME / name, tmp_path)
+    code = f"from harness.fleet import cells; print(len(cells.collect({paths}, '', '')))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 1000
+
+
+def test_what_is_shipped_decides_whether_a_journal_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.fleet.cells import fingerprint
+    from harness.fleet.cluster import _shipped
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("harness/a.py", "scripts/c.py", "cells/test_a.py", "conftest.py", "pyproject.toml", "other/b.py"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("")
+    names = _shipped(["./cells/test_a.py::test_it"])
+    assert names == ["cells", "conftest.py", "harness", "pyproject.toml", "scripts"]
+    seen = {fingerprint(names)}
+    for number, name in enumerate(("harness/a.py", "scripts/c.py", "cells/test_a.py", "conftest.py"), 2):
+        Path(name).write_text("changed")
+        seen.add(fingerprint(names))
+        assert len(seen) == number
+    Path("other/b.py").write_text("changed")
+    assert fingerprint(names) in seen
 
 
 def result(cell: str) -> Result:
@@ -253,6 +312,10 @@ def test_batches_keep_groups_together() -> None:
     batches = _batches([("cpu", cell) for cell in cells], 2)
     assert sorted(len(batch.cells) for batch in batches) == [1, 2, 2, 5]
     assert sorted(id for batch in batches for id in batch.cells) == sorted(cell.id for cell in cells)
+    later = _batches([("cpu", cell) for cell in cells[4:] if not cell.group], 2)
+    assert not {batch.name for batch in later} & {batch.name for batch in batches[:2]}, (
+        "a resumed sweep has other names"
+    )
 
 
 def test_the_state_of_a_cell_is_its_worst() -> None:

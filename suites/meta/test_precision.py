@@ -6,6 +6,7 @@ import json
 import tracemalloc
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -30,6 +31,8 @@ from harness.precision.calibration import (
     save_table,
     threshold,
 )
+from harness.precision.narrow import narrow
+from harness.precision.policy import TYPES
 from harness.precision.quantize import find_sites
 from harness.precision.sensitivity import sensitivities
 from harness.precision.tool import calibrate
@@ -121,6 +124,17 @@ def test_int8_over_fp16_keeps_the_signal():
 @pytest.mark.parametrize("base", ["fp32", "fp16", "bf16"])
 def test_converted_models_are_valid_onnx(precision, base):
     onnx.checker.check_model(ir.to_proto(converted(precision, base_precision=base)), full_check=True)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_a_finite_constant_stays_finite(precision):
+    """The largest float32 rounds to infinity in either type."""
+    text = "f (float[4] x) => (float[4] y) <float[4] c = {3.4028234e38, -3.4028234e38, 0.5, 1.0}> { y = Add(x, c) }"
+    model = ir.from_proto(onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 21]> {text}'))
+    narrow(model, precision, native=False)
+    (array,) = (v.const_value.numpy() for v in model.graph.initializers.values() if v.uses())
+    largest = ml_dtypes.finfo(TYPES[precision].numpy()).max
+    np.testing.assert_array_equal(array, [largest, -largest, 0.5, 1.0])
 
 
 def test_batch_norm_is_folded_before_rounding():

@@ -18,7 +18,7 @@ pytest.importorskip("scipy", reason="verdicts need SciPy")
 
 from harness.benchmark import machine
 from harness.benchmark.verdict import Verdict
-from scripts import bench_verdict, bench_zoo, rows
+from scripts import bench_verdict, bench_zoo, rows, scale_fleet, sweep_fleet
 from suites.meta import full_report, nights
 
 ROOT = Path(__file__).parents[2]
@@ -171,3 +171,60 @@ def test_repetitions_begin_anew_elsewhere(tmp_path: Path, monkeypatch: pytest.Mo
     assert bench_verdict._begun() == json.loads(json.dumps(done))
     bench_verdict.RECORD.write_text(json.dumps({**done, "commit": "another"}))
     assert bench_verdict._begun()["repetitions"] == []
+
+
+# --- a sweep that was disturbed --------------------------------------------------------------------------------------
+
+FLEET = json.loads((ROOT / "reports" / "fleet.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", sweep_fleet.SUITES)
+def test_the_stored_sweep_is_pytest_s_answer(name: str) -> None:
+    found = FLEET["sweep"][name]
+    assert sweep_fleet.sound(found)
+    assert found["states"] == found["states_of_pytest"]
+    assert not {"failed", "error"} & set(found["states"])
+    assert sum(found["states"].values()) == found["cells"] > found["batches"] > found["nodes"] == 2
+    killed, interruption = found["killed_node"], found["interruption"]
+    assert killed["cells_answered"] > 0 < killed["cells_under_way"] <= killed["cells_of_these"]
+    assert interruption["cells_known"] + interruption["cells_run_after_it"] == found["cells"]
+    assert 0 < interruption["cells_under_way"] <= interruption["cells_of_these"]
+    assert found["exit_codes"] == {"pytest": 0, "undisturbed": 0, "interrupted": 130, "resumed": 0}
+    assert all(figure > 0 for figure in found["seconds"].values())
+    assert set(found["load"]) <= set(found["seconds"])
+
+
+def test_the_page_has_what_the_figures_say() -> None:
+    assert scale_fleet.page() == (ROOT / "docs" / "fleet.md").read_text("utf-8"), "python -m scripts.scale_fleet"
+
+
+@pytest.mark.parametrize("name", ["differ", "known_cells_run_again", "run_twice_for_no_reason"])
+def test_a_sweep_with_another_answer_is_not_sound(name: str) -> None:
+    lost = {"killed_node": {"batches_run_anew": 1}}
+    found = {"differ": [], "known_cells_run_again": 0, "run_twice_for_no_reason": [], **lost}
+    assert sweep_fleet.sound(found)
+    assert not sweep_fleet.sound({**found, "killed_node": {"batches_run_anew": 0}}), "nothing was lost"
+    assert not sweep_fleet.sound({**found, name: ["a cell"]})
+
+
+def test_answers_are_told_apart(tmp_path: Path) -> None:
+    """By state, by reason and by property, but not by what the sweep itself notes."""
+
+    def answer(inside: str) -> sweep_fleet.Answer:
+        path = tmp_path / "junit.xml"
+        path.write_text(f'<testsuite><testcase classname="a" name="b">{inside}</testcase></testsuite>')
+        (found,) = sweep_fleet.table(path).values()
+        return found
+
+    texts = [
+        "", '<failure message="one"/>', '<failure message="two"/>', '<skipped message="one"/>',
+        '<skipped message="one" type="pytest.xfail"/>', '<properties><property name="headroom" value="0.5"/></properties>',
+    ]  # fmt: skip
+    assert len({repr(answer(text)) for text in texts}) == len(texts)
+    assert answer('<properties><property name="cell" value="a::b"/></properties>') == answer("")
+
+
+def test_what_a_killed_process_left_half_written_is_no_line(tmp_path: Path) -> None:
+    (tmp_path / "lines").write_text('{"cell": 1}\n{"cell": 2')
+    assert sweep_fleet._lines(tmp_path / "lines") == [{"cell": 1}]
+    assert sweep_fleet._lines(tmp_path / "absent") == []
