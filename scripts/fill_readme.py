@@ -280,10 +280,17 @@ def _section(document: Document, reports: Path) -> list[str]:
     if document.rows:
         lines.append(table(document.columns, document.rows))
     elif document.facts:
-        lines.append(table(["what", "figure"], document.facts[:MOST_FACTS]))
-        if len(document.facts) > MOST_FACTS:
+        facts = [fact for fact in document.facts if fact[0] != "notes"]
+        lines.append(table(["what", "figure"], facts[:MOST_FACTS]))
+        if len(facts) > MOST_FACTS:
             lines.append("More is in the file.\n")
-    return lines
+    return [*lines, *_notes(document.content)]
+
+
+def _notes(content: Any) -> list[str]:
+    """What a reader of the figures should know, as a list."""
+    notes = content.get("notes") if isinstance(content, Mapping) else None
+    return ["\n".join(f"- {note}" for note in notes) + "\n"] if isinstance(notes, list) and notes else []
 
 
 def _machine(content: Any) -> str:

@@ -175,6 +175,10 @@ def main() -> int:
     return int(any(c.get("status") != "ok" for row in rows for c in (row["cells"] or {"": {}}).values()))
 
 
+COLUMNS = ["network", "error over its bound: fp32", "fp16", "bf16", "int8: dB, and ONNX Runtime's", "build fp16, s",
+           "plan fp16, MiB", "device memory fp16, MiB", "segments"]  # fmt: skip
+
+
 def summary(rows: Sequence[Row], options: argparse.Namespace) -> Row:
     """The stored document: counts first."""
     counts: dict[str, dict[str, int]] = {}
@@ -182,10 +186,26 @@ def summary(rows: Sequence[Row], options: argparse.Namespace) -> Row:
         for precision, cell in row["cells"].items():
             found = counts.setdefault(precision, {})
             found[cell["status"]] = found.get(cell["status"], 0) + 1
+    ordered = sorted(rows, key=lambda row: row["network"])
     return {
         "command": "python -m scripts.gpu_zoo", "batch": BATCH, "optimization_level": options.level, "counts": counts,
-        "networks": sorted(rows, key=lambda row: row["network"]),
+        "columns": COLUMNS, "rows": [line(row) for row in ordered if row["cells"]], "networks": ordered,
     }  # fmt: skip
+
+
+def line(row: Row) -> list[str]:
+    """A network's row of the table."""
+    cells: dict[str, Row] = row["cells"]
+    half = cells.get("fp16", {})
+
+    def error(precision: str) -> str:
+        cell = cells.get(precision, {})
+        return f"{cell['headroom']:.2g}" if "headroom" in cell else str(cell.get("status", ""))
+
+    eight = cells.get("int8", {})
+    decibels = f"{eight['sqnr_db']:.1f}, {eight['onnxruntime_sqnr_db']:.1f}" if "sqnr_db" in eight else ""
+    sizes = [str(half.get(key, "")) for key in ("build_s", "plan_mib", "device_memory_mib", "segments")]
+    return [row["network"], *map(error, ("fp32", "fp16", "bf16")), decibels, *sizes]
 
 
 if __name__ == "__main__":

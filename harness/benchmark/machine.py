@@ -21,8 +21,9 @@ DECISIVE = (
 )  # fmt: skip
 PACKAGES = {
     "harness": "mxtrt", "numpy": "numpy", "onnx": "onnx", "mxnet": "mxnet", "onnxruntime": "onnxruntime", "scipy": "scipy",
-    "pytest-benchmark": "pytest-benchmark", "torch": "torch", "tensorrt": "tensorrt-cu12", "tensorrt_rtx": "tensorrt-rtx-cu13-bindings",
+    "pytest-benchmark": "pytest-benchmark", "torch": "torch", "tensorrt_rtx": "tensorrt-rtx-cu13-bindings",
 }  # fmt: skip
+TENSORRT = ("tensorrt-cu12", "tensorrt-cu13", "tensorrt", "tensorrt-cu12-bindings", "tensorrt-cu13-bindings")
 _GPU_FIELDS = {
     "gpu": "name", "gpu_uuid": "uuid", "driver": "driver_version", "gpu_memory": "memory.total", "mig": "mig.mode.current",
     "compute_capability": "compute_cap", "power_limit": "power.limit", "persistence": "persistence_mode",
@@ -45,11 +46,11 @@ def record(timing_cache: str | Path | None = None) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         **_gpu(),
-        **{name: versions.pop(name) for name in ("tensorrt", "tensorrt_rtx", "onnxruntime")},
+        **{name: versions.pop(name) for name in ("tensorrt_rtx", "onnxruntime")},
         "timing_cache": _digest(timing_cache),
         "packages": versions,
     }
-    found["tensorrt"] = _imported_version("tensorrt") or found["tensorrt"]
+    found["tensorrt"] = _imported_version("tensorrt") or next(filter(None, map(_version, TENSORRT)), None)
     return found
 
 

@@ -243,6 +243,23 @@ def test_a_plan_that_the_library_refuses_is_built_again(message: str, engine: Te
     assert [checked.problem for checked in plan_cache.verify(tmp_path)] == [""]
 
 
+@pytest.mark.parametrize("what", ["deserialize", "build"])
+def test_a_full_gpu_is_told_apart_from_a_plan_of_no_use(what: str, tmp_path: Path) -> None:
+    """TensorRT 10.6 says "invalid resource handle", or nothing; a whole plan must not be thrown away for it."""
+    cuda = DoubleCuda(GPU)
+    engine = make_engine(cuda)
+    if what == "deserialize":
+        engine.build(request(tmp_path)).close()
+    engine.library.trt.failures[what] = "Cask (no further information)"
+    held = cuda.malloc(cuda.free_memory() - (8 << 20))
+    with pytest.raises(CudaError, match="out of device memory in part part0: 8388608 bytes of memory are free"):
+        engine.build(request(tmp_path))
+    cuda.free(held)
+    session: Any = engine.build(request(tmp_path))
+    assert session.outcome == ("hit" if what == "deserialize" else "built")
+    np.testing.assert_array_equal(session.run([image()])[0], expected(image()))
+
+
 def test_a_plan_of_garbage_with_a_true_checksum_is_built_again(engine: TensorRTEngine, tmp_path: Path) -> None:
     engine.build(request(tmp_path))
     cache = plan_cache.PlanCache(tmp_path)

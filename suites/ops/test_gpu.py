@@ -4,6 +4,8 @@ in INT8; against MXNet under the error model.
     pytest suites/ops -m gpu                          one process
     pytest suites/ops -m gpu -n 4 --dist loadgroup    four, each with its own engines
 
+Without a GPU the float precisions of 16 bits run in ONNX Runtime, which rounds every value as they do.
+
 A cell that the engine refuses before the build, with its reason, is an expected failure: right or refused. A cell
 that builds must be right; one that does not build although nothing refused it fails. Cells share engines
 (:mod:`suites.ops.batch`).
@@ -29,6 +31,7 @@ SPECS = all_specs()
 PRODUCTS = [spec for family in (convolution, matrix, recurrent, attention) for s in family.SPECS for spec in s.named()]
 CELLS: dict[str, list[Spec]] = {"fp32": SPECS, "tf32": PRODUCTS, "fp16": SPECS, "bf16": SPECS, "int8": LAYERS}
 EXAMPLES = int(os.environ.get("MXTRT_GPU_EXAMPLES", "3"))
+EXAMPLES_WITHOUT = 2
 ENGINE = os.environ.get("MXTRT_GPU_ENGINE", "tensorrt")  # "onnxruntime" rehearses the cells without a GPU
 SHARED = 32  # operators to an engine
 
@@ -44,12 +47,12 @@ def why_not() -> str:
 
 
 @functools.cache
-def outcomes(group: int, precision: str) -> dict[int, list[Outcome]]:
+def outcomes(group: int, precision: str, engine: str = ENGINE, examples: int = EXAMPLES) -> dict[int, list[Outcome]]:
     """Spec -> the outcomes of its cases, for the operators that share engines."""
     specs = CELLS[precision]
     members = range(group * SHARED, min((group + 1) * SHARED, len(specs)))
-    drawn = [(index, case) for index in members for case in draw_cases(specs[index], EXAMPLES)]
-    found = run_cases([case for _, case in drawn], ENGINE, precision)
+    drawn = [(index, case) for index in members for case in draw_cases(specs[index], examples)]
+    found = run_cases([case for _, case in drawn], engine, precision)
     return {index: [o for (i, _), o in zip(drawn, found) if i == index] for index in members}
 
 
@@ -78,3 +81,11 @@ def test_cell(index: int, precision: str, record_property) -> None:
     assert not wrong, "\n".join(wrong)
     if not right:
         pytest.xfail(f"refused: {refused[-1]}")
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("group", range(-(-len(SPECS) // SHARED)))
+def test_16_bits_without_a_gpu(group: int, precision: str) -> None:
+    results = outcomes(group, precision, "onnxruntime", EXAMPLES_WITHOUT)
+    wrong = [outcome.text for of_spec in results.values() for outcome in of_spec if outcome.state == "wrong"]
+    assert not wrong, "\n".join(wrong)

@@ -36,6 +36,10 @@ from .session import TensorRTSession
 __all__ = ["Pending", "Refusal", "TensorRTEngine", "TensorRTSession", "check_model", "create"]
 
 _MAGIC = b"mxtrt-plan-1 "
+LITTLE_MEMORY, BUILDERS_MEMORY = (
+    32 << 20,
+    512 << 20,
+)  # bytes without which CUDA's kernels, and the builder's, have no room
 
 
 def create(name: str) -> TensorRTEngine:
@@ -95,6 +99,8 @@ class TensorRTEngine:
     def _build(self, order: Order) -> TensorRTSession:
         found = self._plan(order)
         session = self._open(order, found)
+        if session is None:
+            _check_memory(order, memoryview(found.plan).nbytes + LITTLE_MEMORY)
         if session is None and found.outcome == "hit":  # whole, and yet of no use: it is built anew
             order.cache.remove(order.key)
             session = self._open(order, self._plan(order))
@@ -182,7 +188,11 @@ class TensorRTEngine:
     def _plan(self, order: Order) -> plan_cache.Found:
         def build() -> tuple[Any, dict[str, Any]]:
             order.cuda.use()
-            plan, notes = building.build(self.library, order.recipe)
+            try:
+                plan, notes = building.build(self.library, order.recipe)
+            except BuildError as error:
+                _check_memory(order, BUILDERS_MEMORY, error)
+                raise
             if order.refittable:
                 notes["weights"] = plan_cache.weights_digest(order.recipe.model)
             return plan, notes
@@ -224,6 +234,18 @@ class TensorRTEngine:
             owners_of(recipe.model),
             _MAGIC + order.key.encode(),
         )
+
+
+def _check_memory(order: Order, needed: int, error: BuildError | None = None) -> None:
+    """Raise CudaError where so little memory is free that the library, which gives no reason, failed for want of it."""
+    free = order.cuda.free_memory()
+    if free < needed:
+        text = f"{order.recipe.name}: {free} bytes of memory are free on {order.cuda.device.name}, and its plan was not"
+        text += " loaded" if error is None else f" built: {error}"
+        remedy = "free other programs' memory, or choose another GPU with device=NUMBER; the plan cache is as it was"
+        raise memory.CudaError(
+            "CUDA_ERROR_OUT_OF_MEMORY", f"out of device memory in part {text}\n  ({remedy})"
+        ) from error
 
 
 def _has_other_weights(recipe: Recipe, found: plan_cache.Found) -> bool:
