@@ -70,6 +70,7 @@ EXPLAINED: list[Explained] = [
     exact("joining._equal_parts", "a size that is no multiple of the number of parts is refused before"),
     exact("detection._by_position", "the number of channels is a multiple of that of the positions: MXNet asks for it"),
     exact("fusion.quantize_weights", "groups divide the number of filters: MXNet asks for it"),
+    exact("recurrent._unpack", "each layer and direction has as many weights as every other one"),
     # --- numbers that stand for more than themselves
     Explained(
         "indexing._FIRST",
@@ -131,6 +132,7 @@ EXPLAINED: list[Explained] = [
     Explained(
         "convolution._Pool._filled", r".*before, .*after.* -> .*", "all of them are asked for, in any order", on="all("
     ),
+    other_way("indexing._pasted", r"1 -> 0", "joining one piece is the piece"),
     other_way("linalg._stacked", r"1 -> 0", "joining one part is the part", on="len(parts) == 1"),
     other_way(
         "recurrent._side_by_side", r"1 -> 0", "one direction beside none is that direction", on="directions == 1"
@@ -143,6 +145,12 @@ EXPLAINED: list[Explained] = [
     ),
     other_way(
         "softmax.softmax_output", r".*axis=data.rank - 1\) -> .*type=data.type\)", "Softmax's default is the last axis"
+    ),
+    Explained(
+        "resize.bilinear_resize",
+        r".*data.shape\[2:\], .*sizes.* -> .*",
+        "all of them are asked whether they are known, in any order",
+        on="all(",
     ),
     # --- conditions that mean the same wherever they are asked
     Explained(
@@ -194,6 +202,36 @@ EXPLAINED: list[Explained] = [
     ),
     Explained("reshaping.roll", r"a.shift -> wrong_default.*", "without a shift it is refused"),
     # --- two ways of one answer
+    other_way(
+        "special.erfinv",
+        r"'Neg' -> 'Abs'",
+        "the logarithm of (1 - x)(1 + x), which is 1 at most in float32 too: it has no positive sign to lose",
+    ),
+    other_way(
+        "special._log_gamma_of_positive",
+        r"3 -> 4",
+        "below 8 the way down to 2 may begin with a step of 5: other sums of the same whole numbers",
+    ),
+    other_way(
+        "resize.adaptive_average_pooling",
+        r"width % columns -> width \+ columns",
+        "the way for any sizes averages the windows of equal size too",
+    ),
+    other_way(
+        "spatial._deformed",
+        r".*kernel_shape=.* -> .*",
+        "DeformConv's default is the size of its weight",
+    ),
+    other_way(
+        "spatial.deformable_convolution",
+        r"cx.op\('Max', places, .*\) -> cx.op\('Max', places\)",
+        "a place below 0 is masked, wherever it is read",
+    ),
+    other_way(
+        "onednn.fused_convolution",
+        r"summand is None and .* -> .* or .*",
+        "real numbers or whole ones that are scaled afterwards: the sums are the same, for float32 holds the whole ones",
+    ),
     other_way(
         "indexing.one_hot",
         r"a.(on|off)_value -> swapped.*",

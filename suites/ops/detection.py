@@ -121,17 +121,21 @@ def multi_proposal(d: Draw, a: Attributes) -> Inputs:
     return proposal(d, a)
 
 
-def regions(d: Draw, batch: int, high: float) -> np.ndarray:
+def regions(d: Draw, batch: int, high: float, backwards: bool = True) -> np.ndarray:
+    """Regions, some of which are partly outside or have their corners in the wrong order; the image's number is cut."""
     rng, count = _rng(d), d.integer(1, 4)
     boxes = corner_boxes(rng, (count,), high) + rng.uniform(-0.5, 0.5, (count, 1))
-    return np.concatenate([rng.integers(0, batch, (count, 1)), boxes], 1)
+    boxes += high * rng.choice([0, 0, 0.5, -0.5], (count, 1))
+    if backwards:
+        boxes = np.where(rng.integers(0, 3, (count, 1)) == 0, boxes[:, [2, 3, 0, 1]], boxes)
+    return np.concatenate([rng.integers(0, batch, (count, 1)) + rng.choice([0, 0.4], (count, 1)), boxes], 1)
 
 
 def roi_align(d: Draw, a: Attributes) -> Inputs:
     batch = d.integer(1, 3)
     height, width = d.sizes(2, 1, 6)
     bins = int(np.prod(a["pooled_size"])) if a.get("position_sensitive") else 1
-    rois = regions(d, batch, max(height, width) / a["spatial_scale"])
+    rois = regions(d, batch, max(height, width) / a["spatial_scale"], not a.get("aligned"))
     dtype = d.pick(["float32", "float32", "float64"])
     return {
         "data": Tensor((batch, bins * d.integer(1, 2), height, width), dtype, dynamic=(0,)),
@@ -193,7 +197,7 @@ SPECS = [
     Spec("_contrib_box_encode", {}, box_encode, outputs=2, reference_dtype="float32"),
     Spec(
         "_contrib_bipartite_matching",
-        {"is_ascend": [DEFAULT, True, False], "threshold": [1e-12, 0.4, 0.8], "topk": [DEFAULT, 1, 2, 10]},
+        {"is_ascend": [DEFAULT, True, False], "threshold": [1e-12, 0.4, 0.8], "topk": [DEFAULT, 0, 1, 2, 10]},
         bipartite,
         outputs=2,
     ),

@@ -54,7 +54,7 @@ def open_sliced(d: Draw, a: Attributes) -> Inputs:
     a["end"] = OPEN[a["begin"]]
     if a["begin"] in OPEN_STEPS and d.boolean():
         a["step"] = (d.pick(OPEN_STEPS[a["begin"]]), *(None,) * (len(a["begin"]) - 1))
-    return {"data": moved(d, (4, 5, 6), dynamic=(0,))}
+    return {"data": moved(d, (d.pick((4, 5)), 5, 6), dynamic=(0,))}
 
 
 def shape_like(d: Draw, a: Attributes) -> Inputs:
