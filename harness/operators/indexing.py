@@ -10,7 +10,7 @@ from ..dims import Dim, Shape, Size, is_static, product
 from ..graph import TensorType
 from .context import Context, Value, static
 from .registry import Unsupported, operator, refuse
-from .reshaping import axes_of, axis_of, cut, flat, given, sizes_of
+from .reshaping import axes_of, axis_of, cut, flat, given, line_of, sizes_of
 from .schema import Attributes
 
 _FIRST, _LAST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
@@ -444,8 +444,7 @@ def _aligned(cx: Context, value: Value, mask_rank: int, inner: int) -> Value:
 @operator("_npi_delete")
 def delete(cx: Context, a: Attributes, data: Value, obj: Value | None = None) -> Value:
     """The data without some positions of an axis, or of the flattened data."""
-    x = flat(cx, data) if a.axis is None else data
-    axis = 0 if a.axis is None else axis_of(a.axis, data.rank)
+    x, axis = line_of(cx, data, a.axis)
     size = static(x.shape[axis], "the size of the axis")
     dropped = _dropped(a, obj, size)
     kept = np.setdiff1d(np.arange(size), dropped)

@@ -70,6 +70,14 @@ EXPLAINED: list[Explained] = [
     exact("joining._equal_parts", "a size that is no multiple of the number of parts is refused before"),
     exact("detection._by_position", "the number of channels is a multiple of that of the positions: MXNet asks for it"),
     exact("fusion.quantize_weights", "groups divide the number of filters: MXNet asks for it"),
+    exact("attention._parts", "a width that is no multiple of heads and parts is refused before"),
+    exact("convolution.convolved", "MXNet refuses groups that do not divide the channels"),
+    exact("normalization.group_norm", "MXNet refuses groups that do not divide the channels"),
+    exact("reshaping.reshape", "if it leaves something, the new shape has another size than the data: refused"),
+    exact("reshaping._Codes.read", "as above"),
+    exact("reshaping._Codes.split", "if it leaves something, the two sizes do not give the whole: refused"),
+    exact("reshaping.space_to_depth", "a size that is no multiple of the block is refused before"),
+    exact("resize._repeated", "if it leaves something, the data do not reach the size by a whole factor: refused"),
     exact("recurrent._unpack", "each layer and direction has as many weights as every other one"),
     # --- numbers that stand for more than themselves
     Explained(
@@ -105,7 +113,9 @@ EXPLAINED: list[Explained] = [
     other_way("linalg._triangle", r"1 -> 2", "a flag: any number but 0 is true"),
     other_way("creation._open_range", r"1 -> 0", "dividing by 1 changes nothing", on="a.repeat != 1"),
     Explained("quantized.quantized_fully_connected", r"6 -> 7", "the end of a slice of six: nothing lies behind"),
-    Explained("creation.diag_indices_from", r"0 -> 1", "all sizes are equal, or it is refused before"),
+    Explained(
+        "creation.diag_indices_from", r"0 -> 1", "all sizes are equal, or it is refused before", on="data.shape[0]"
+    ),
     other_way(
         "detection._greedy", r"0.5 -> .*", "a bound between the 0 of those that are out and the 1 of those that are in"
     ),
@@ -219,7 +229,7 @@ EXPLAINED: list[Explained] = [
     ),
     other_way(
         "spatial._deformed",
-        r".*kernel_shape=.* -> .*",
+        r".* -> (?!.*kernel_shape).*strides=.*",
         "DeformConv's default is the size of its weight",
     ),
     other_way(
@@ -227,10 +237,105 @@ EXPLAINED: list[Explained] = [
         r"cx.op\('Max', places, .*\) -> cx.op\('Max', places\)",
         "a place below 0 is masked, wherever it is read",
     ),
+    Explained("ranges._EXACT", ".*16777217", "2^24 itself is a float32 too"),
+    Explained("ranges._largest_sum", "0 -> 1", "a sum of 1 is as far below the bound as one of 0", on="initial"),
+    Explained(
+        "creation._inferred_range", r"repeat > 1 -> repeat >= 1", "dividing by 1 changes nothing", same_graph=False
+    ),
+    Explained("fusion.quantize_weights", "1 -> 2", "NumPy takes any negative size for the open one", on="rows = "),
+    Explained("linalg._picked", "1 -> 2", "the last axis or the one before: the matrix is square", on="data.shape[-1]"),
+    Explained("reshaping.trace", r".* < 4 -> .* <= 4", "an int32 as an int32 is itself"),
+    Explained("image._new_size", r"a.size -> wrong_default.*", "without a size it is refused, by MXNet too"),
+    Explained(
+        "special._exp_in_float64", r"0 -> 1", "its inputs have one type, or it is refused", on="dtype = inputs[0].dtype"
+    ),
+    *(
+        Explained(f"creation.{name}", r"0\.0 -> 0\.1", "one number alone is start: no step is taken")
+        for name in ("linspace", "logspace")
+    ),
+    other_way("reshaping._rolled", r"0 -> 1", "of no elements, whatever is cut is nothing", on="if size else 0"),
+    other_way("reshaping.cut", r"1 -> 0", "a step of 1 is Slice's default", on="step != 1"),
+    other_way("indexing._open_slice", r"1 -> 0", "a step of 1 is Slice's default", on="if step != 1"),
+    other_way("spatial.correlation", r"1 -> 0", "a slice of everything in steps of 1", on="if step > 1 else y"),
+    other_way(
+        "resize._by_weight",
+        r".* -> (?!.*kernel_shape).*strides=.*",
+        "ConvTranspose's default is the size of its weight",
+    ),
+    other_way(
+        "fusion.product_with_bias",
+        r".*",
+        "a bias that the product adds, or that is added behind it",
+        on="if bias is None or bias.const",
+    ),
+    Explained(
+        "scalar.COMPARISONS", r".*'logical_.*", "read once, when operators are registered: later changes are late"
+    ),
+    other_way("detection._sampling_matrix", r"1 -> 0", "dividing by 1 changes nothing", on="if samples > 1"),
+    other_way(
+        "convolution.convolved",
+        r".*",
+        "zeros around the data, or that Conv adds itself: TensorRT lacks kernels for some of that",
+        on="if any(p > (k - 1) * e",
+    ),
+    Explained(
+        "detection._shifted_anchors",
+        r"np.float32 -> np.int32",
+        "what is 1 and more loses nothing when 1 is taken away, in single precision as in double",
+        on="one = ",
+    ),
+    other_way(
+        "convolution.convolved", r".* -> (?!.*kernel_shape).*strides=.*", "Conv's default is the size of its weight"
+    ),
+    other_way(
+        "convolution.deconvolution",
+        r".* -> (?!.*kernel_shape).*strides=.*",
+        "ConvTranspose's default is the size of its weight",
+    ),
+    other_way("fusion.Weights.real", r".*cx.const\(zero\), .* -> .*", "without a zero point it is 0"),
+    other_way("elementwise._relu", r"is_float\(x\) -> not .*", "Relu and the maximum with 0 are the same, of NaN too"),
+    other_way(
+        "elementwise.cast",
+        r"cx.cast\(data, np.int32\) -> data",
+        "ONNX Runtime's own conversion to 8 bits goes by way of int too; other engines' does not",
+    ),
+    other_way(
+        "elementwise._of_infinite_divisor",
+        r"0 -> 1",
+        "the product with an infinite number is infinite, or NaN: below 1 is below 0",
+        on="other_sign",
+    ),
+    other_way(
+        "indexing.chosen", r"np.int32 -> np.float32", "a float32 holds every integer of 8 bits, for which it stands"
+    ),
+    other_way("joining.khatri_rao", r"cx.unsqueeze\(matrix, 0\) -> matrix", "it broadcasts by leading axes of size 1"),
+    other_way(
+        "special._shifted",
+        r"0 -> 1",
+        "which of two steps has its product kept apart: neither product leaves float32",
+        on="_STEPS[0]",
+    ),
+    Explained(
+        "convolution._global_pool", r"a.p_value -> wrong_default.*", "lp without a p_value is refused, by MXNet too"
+    ),
+    other_way(
+        "reduction.percentile",
+        r".*axis=-1, largest=0\) -> .*rows.shape\)\], largest=0\)",
+        "TopK's default is the last axis",
+    ),
+    Explained(
+        "detection._by_position", "1 -> 2", "NumPy takes any negative size for the open one", on="own.reshape(-1)"
+    ),
+    Explained(
+        "recurrent.rnn",
+        r"a.use_sequence_length and rest -> .*",
+        "the input of lengths is there exactly if the attribute is set, or it is refused",
+    ),
     other_way(
         "onednn.fused_convolution",
-        r"summand is None and .* -> .* or .*",
+        r".*summand is None.*|.*steps.const.*",
         "real numbers or whole ones that are scaled afterwards: the sums are the same, for float32 holds the whole ones",
+        on="if summand is None and steps.const",
     ),
     other_way(
         "indexing.one_hot",
@@ -256,8 +361,9 @@ EXPLAINED: list[Explained] = [
     ),
     other_way(
         "matrix._einsum",
-        r"len\(values\) == 1 or .* -> .* and .*",
+        r".*",
         "one sum of products, by Einsum or by elementary operators: TensorRT's Einsum takes no integers and no single input",
+        on="if len(values) == 1 or kind",
     ),
     other_way(
         "indexing.chosen",
@@ -287,7 +393,7 @@ EXPLAINED: list[Explained] = [
     Explained("reduction._percents", r"a.q_scalar -> wrong_default.*", "without q and q_scalar it is refused before"),
     other_way(
         "special._shifted",
-        r"1.25 -> .*",
+        r"1.25 -> .*|0.25 -> .*",
         "where the series about 2 ends: up to 0.975 from there it is good to 2e-8, less than a rounding of float32",
     ),
     other_way(
@@ -297,6 +403,7 @@ EXPLAINED: list[Explained] = [
         "softmax.softmax_output",
         r".*axis=1\) -> .*",
         "Softmax's default is the last axis: of two, as here, that is axis 1",
+        on="rows",
     ),
 ]
 

@@ -112,7 +112,7 @@ def pooling(d: Draw, a: Attributes) -> Inputs:
             a[name] = d.sizes(dims, low, high)
     if "pad" in a and d.boolean():
         a["pad"] = tuple(min(p, k - 1) for p, k in zip(a["pad"], a["kernel"]))
-    if a.get("pool_type") == "lp":
+    if a.get("pool_type") == "lp" and "p_value" not in a:
         a["p_value"] = d.pick([1, 2, 3])
     high = 5 if dims < 3 else 4
     shape = (d.integer(1, 2), d.integer(1, 3), *(k + d.integer(0, high - k) for k in a["kernel"]))
@@ -244,7 +244,8 @@ SPECS = [
         examples=2,
         varying=12,
     ),
-    Spec("Pooling", {"pool_type": ["lp"], "global_pool": [True], "layout": [DEFAULT, "NHWC"]}, pooling, terms=window, examples=8),
+    Spec("Pooling", {"pool_type": ["lp"], "p_value": [1, 2, 3], "global_pool": [False, True], "layout": [DEFAULT, "NHWC"]}, pooling,
+         terms=window),
     Spec(
         "Pooling_v1",
         {"pool_type": ["max"], "pooling_convention": ["full"], "strided": [True]},

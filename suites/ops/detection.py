@@ -46,7 +46,7 @@ def box_encode(d: Draw, a: Attributes) -> Inputs:
     rng = _rng(d)
     batch, count, refs = d.integer(1, 3), d.integer(1, 5), d.integer(1, 4)
     return {
-        "samples": Tensor((batch, count), values=[-1, 0, 1]),
+        "samples": Tensor((batch, count), values=[-1, 0, 1, 0.3, 0.7]),
         "matches": given(rng.integers(0, refs, (batch, count))),
         "anchors": given(corner_boxes(rng, (batch, count))),
         "refs": given(corner_boxes(rng, (batch, refs))),
@@ -108,7 +108,8 @@ def proposal(d: Draw, a: Attributes) -> Inputs:
     height, width = d.sizes(2, 1, 3)
     stride = a.get("feature_stride", 16)
     scores = np.random.default_rng(d.integer(0, 999)).permutation(batch * 2 * kinds * height * width)
-    info = np.array([[height * stride + 3, width * stride + 5, d.pick([0.5, 1])]] * batch)
+    real = [max(size - d.pick([0, 1]), 1) for size in (height, width)]  # cells behind the image's own do not count
+    info = np.array([[real[0] * stride + 3, real[1] * stride + 5, d.pick([0.5, 1])]] * batch)
     return {
         "cls_prob": given((scores / scores.size).reshape(batch, 2 * kinds, height, width)),
         "bbox_pred": Tensor((batch, 4 * kinds, height, width), low=-0.3, high=0.3, values=(0,) if anchors else None),
@@ -122,10 +123,11 @@ def multi_proposal(d: Draw, a: Attributes) -> Inputs:
 
 
 def regions(d: Draw, batch: int, high: float, backwards: bool = True) -> np.ndarray:
-    """Regions, some of which are partly outside or have their corners in the wrong order; the image's number is cut."""
+    """Regions: some are tiny, partly outside, or have their corners in the wrong order; the image's number is cut."""
     rng, count = _rng(d), d.integer(1, 4)
     boxes = corner_boxes(rng, (count,), high) + rng.uniform(-0.5, 0.5, (count, 1))
     boxes += high * rng.choice([0, 0, 0.5, -0.5], (count, 1))
+    boxes[:, 2:] = boxes[:, :2] + (boxes[:, 2:] - boxes[:, :2]) * rng.choice([1, 1, 1, 0.03], (count, 1))
     if backwards:
         boxes = np.where(rng.integers(0, 3, (count, 1)) == 0, boxes[:, [2, 3, 0, 1]], boxes)
     return np.concatenate([rng.integers(0, batch, (count, 1)) + rng.choice([0, 0.4], (count, 1)), boxes], 1)
@@ -169,7 +171,7 @@ def psroi_pooling(d: Draw, a: Attributes) -> Inputs:
 
 _PROPOSAL = {
     "rpn_pre_nms_top_n": [DEFAULT, 5, 0],
-    "rpn_post_nms_top_n": [3, 8, 20],
+    "rpn_post_nms_top_n": [DEFAULT, 3, 8, 20],
     "threshold": [DEFAULT, 0.2],
     "rpn_min_size": [0, 9],
     "scales": [(1,), (0.5, 2), DEFAULT],

@@ -55,6 +55,7 @@ SPECS = [
         resized,
         reference_dtype="float32",
     ),
+    Spec("_image_resize", {"size": [(2,), (7,)], "keep_ratio": [True]}, resized, reference_dtype="float32"),
 ]
 
 

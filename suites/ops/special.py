@@ -59,7 +59,13 @@ SPECS = [
     Spec("_random_pdf_negative_binomial", IS_LOG, sampled(k=POSITIVE, p=(0.1, 0.9))),
     Spec("_random_pdf_generalized_negative_binomial", IS_LOG, sampled(mu=POSITIVE, alpha=POSITIVE)),
     *(
-        Spec(f"_random_pdf_{name}", {"is_log": [False, True]}, sampled(between, True, **parameters), examples=2, varying=0)
+        Spec(
+            f"_random_pdf_{name}",
+            {"is_log": [False, True]},
+            sampled(between, True, **parameters),
+            examples=2,
+            varying=0,
+        )
         for name, between, parameters in (
             ("gamma", (1.0, 4.0), {"alpha": (100.0, 300.0), "beta": (70.0, 100.0)}),
             ("poisson", LARGE, {"lam": LARGE}),
