@@ -69,13 +69,16 @@ EXPLAINED: list[Explained] = [
     exact("reshaping.depth_to_space", "a number of channels that is no multiple of the block is refused before"),
     exact("joining._equal_parts", "a size that is no multiple of the number of parts is refused before"),
     exact("detection._by_position", "the number of channels is a multiple of that of the positions: MXNet asks for it"),
-    exact("fusion.quantize_weights", "groups divide the number of filters: MXNet asks for it"),
+    Explained(
+        "fusion.quantize_weights",
+        r"len\(scales\) // groups -> .*",
+        "groups divide the number of filters: MXNet asks for it",
+        ("wrong rounding",),
+    ),
     exact("attention._parts", "a width that is no multiple of heads and parts is refused before"),
     exact("convolution.convolved", "MXNet refuses groups that do not divide the channels"),
     exact("normalization.group_norm", "MXNet refuses groups that do not divide the channels"),
     exact("reshaping.reshape", "if it leaves something, the new shape has another size than the data: refused"),
-    exact("reshaping._Codes.read", "as above"),
-    exact("reshaping._Codes.split", "if it leaves something, the two sizes do not give the whole: refused"),
     exact("reshaping.space_to_depth", "a size that is no multiple of the block is refused before"),
     exact("resize._repeated", "if it leaves something, the data do not reach the size by a whole factor: refused"),
     exact("recurrent._unpack", "each layer and direction has as many weights as every other one"),
@@ -140,9 +143,12 @@ EXPLAINED: list[Explained] = [
         on="np.floor(np.arange(new)",
     ),
     Explained(
-        "convolution._Pool._filled", r".*before, .*after.* -> .*", "all of them are asked for, in any order", on="all("
+        "convolution._Pool._filled",
+        r"\(\*before, .*after.* -> .*",
+        "all of them are asked for, in any order",
+        on="all(",
     ),
-    other_way("indexing._pasted", r"1 -> 0", "joining one piece is the piece"),
+    other_way("indexing._pasted", r"1 -> 0", "joining one piece is the piece", on="len(pieces) == 1"),
     other_way("linalg._stacked", r"1 -> 0", "joining one part is the part", on="len(parts) == 1"),
     other_way(
         "recurrent._side_by_side", r"1 -> 0", "one direction beside none is that direction", on="directions == 1"
@@ -158,7 +164,7 @@ EXPLAINED: list[Explained] = [
     ),
     Explained(
         "resize.bilinear_resize",
-        r".*data.shape\[2:\], .*sizes.* -> .*",
+        r"\(\*data.shape\[2:\], .*sizes.* -> .*",
         "all of them are asked whether they are known, in any order",
         on="all(",
     ),
@@ -264,7 +270,7 @@ EXPLAINED: list[Explained] = [
     ),
     other_way(
         "fusion.product_with_bias",
-        r".*",
+        r"bias.const is not None -> bias.const is None",
         "a bias that the product adds, or that is added behind it",
         on="if bias is None or bias.const",
     ),
@@ -292,7 +298,7 @@ EXPLAINED: list[Explained] = [
         r".* -> (?!.*kernel_shape).*strides=.*",
         "ConvTranspose's default is the size of its weight",
     ),
-    other_way("fusion.Weights.real", r".*cx.const\(zero\), .* -> .*", "without a zero point it is 0"),
+    other_way("fusion.Weights.real", r".*cx.const\(zero\), .* -> (?!.*zero).*", "without a zero point it is 0"),
     other_way("elementwise._relu", r"is_float\(x\) -> not .*", "Relu and the maximum with 0 are the same, of NaN too"),
     other_way(
         "elementwise.cast",
@@ -328,7 +334,7 @@ EXPLAINED: list[Explained] = [
     ),
     Explained(
         "recurrent.rnn",
-        r"a.use_sequence_length and rest -> .*",
+        r"a.use_sequence_length and rest -> .* or rest",
         "the input of lengths is there exactly if the attribute is set, or it is refused",
     ),
     other_way(
@@ -358,6 +364,7 @@ EXPLAINED: list[Explained] = [
         "sorting.topk",
         r"a.ret_typ -> ignored.*",
         "where the values are asked for alone: they come first, and nobody reads the positions behind them",
+        on='== "value"',
     ),
     other_way(
         "matrix._einsum",
@@ -387,7 +394,7 @@ EXPLAINED: list[Explained] = [
     ),
     other_way(
         "ranges.as_int32",
-        r".*_LARGEST_INT32.* -> .*",
+        r".*_LARGEST_INT32.* -> (?!.*_LARGEST).*cx.op.*",
         "a sum has the range of both terms together, 127.5 steps each: what has 127 at most stays below the last int32",
     ),
     Explained("reduction._percents", r"a.q_scalar -> wrong_default.*", "without q and q_scalar it is refused before"),

@@ -203,8 +203,12 @@ def dense(d: Draw, a: Attributes) -> Inputs:
     a[SUBGRAPHS] = (inside.json(),)
     weights, has_bias = (layer["num_hidden"], width), not layer.get("no_bias")
     if mode == "float":
-        plain = {"data": Tensor(shape, dynamic=(0,)), "weight": Tensor(weights, const=d.boolean())}
-        return {**plain, **({"bias": Tensor(weights[:1])} if has_bias else {})}
+        top, part = (1.0, 1.0 / width) if act == "gelu" else (2.0, 2.0)  # far below 0 it loses digits, in MXNet too
+        plain = {
+            "data": Tensor(shape, low=-top, high=top, dynamic=(0,)),
+            "weight": Tensor(weights, low=-part, high=part, const=d.boolean()),
+        }
+        return {**plain, **({"bias": Tensor(weights[:1], low=-top, high=top)} if has_bias else {})}
     a["quantized"] = True
     j, k, dtype = d.integer(3, 6), d.integer(4, 7), d.pick(["int8", "uint8"])
     if mode == "calibrated":

@@ -156,7 +156,7 @@ SPECS = [
          legal=lambda a: len(a["a_axes_summed"]) == len(a["b_axes_summed"]), np_shape=True,
          terms=lambda a, i: length(a, i) ** 2),
     Spec("_npi_tensordot_int_axes", {"axes": [0, 1, 2]}, tensordot_int, np_shape=True, terms=lambda a, i: length(a, i) ** 2),
-    Spec("_npi_einsum", {"subscripts": ["ij,ij->i"]}, long_sums, np_shape=True, examples=1, varying=0),
+    Spec("_npi_einsum", {"subscripts": ["ij,ij->i"]}, long_sums, np_shape=True, examples=1),
     Spec("_npi_einsum", {"subscripts": EQUATIONS, "optimize": [DEFAULT, 0, 1]}, einsum, np_shape=True,
          terms=lambda a, i: length(a, i) ** 3, examples=20),
 ]  # fmt: skip

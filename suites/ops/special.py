@@ -64,7 +64,6 @@ SPECS = [
             {"is_log": [False, True]},
             sampled(between, True, **parameters),
             examples=2,
-            varying=0,
         )
         for name, between, parameters in (
             ("gamma", (1.0, 4.0), {"alpha": (100.0, 300.0), "beta": (70.0, 100.0)}),
