@@ -97,6 +97,15 @@ def taken(d: Draw, a: Attributes) -> Inputs:
     }
 
 
+def taken_once(d: Draw, a: Attributes) -> Inputs:
+    """One slice, by an index without axes."""
+    shape = d.shape((1, 3), 2)
+    where = keys(d, (), -3, shape[0] + 2)
+    if "keepdims" in a:  # pick has it, and takes one element of a vector
+        return {"data": moved(d, shape[:1], dynamic=(0,)), "index": where}
+    return {"a": moved(d, shape, dynamic=(0,)), "indices": where}
+
+
 def embedded(d: Draw, a: Attributes) -> Inputs:
     dtype = a.get("dtype", "float32")
     rows = keys(d, d.shape((1, 3)), -2, a["input_dim"] + 2, ("int32", "int64", "float32", "uint8"), dynamic=(0,))
@@ -222,6 +231,8 @@ SPECS = [
     Spec("_slice_assign", {}, strided, examples=2),
     Spec("_slice_assign_scalar", {"scalar": [1.5]}, strided, examples=2),
     Spec("take", {"axis": [DEFAULT, 0, 1, -1], "mode": [DEFAULT, "clip", "wrap", "raise"]}, taken),
+    Spec("take", {"axis": [0], "mode": ["clip", "wrap"]}, taken_once, np_shape=True, examples=2, varying=3),
+    Spec("pick", {"keepdims": [True, False], "mode": ["clip", "wrap"]}, taken_once, np_shape=True, examples=2, varying=3),
     Spec("Embedding", {"input_dim": [1, 6], "output_dim": [1, 4], "sparse_grad": [DEFAULT, False],
                        "dtype": [DEFAULT, "float32", "float16", "float64", "int32", "int64", "int8", "uint8"]}, embedded),
     Spec("_contrib_SparseEmbedding", {"input_dim": [2, 6], "output_dim": [1, 4],
