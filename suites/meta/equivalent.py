@@ -290,6 +290,19 @@ EXPLAINED: list[Explained] = [
         "what is 1 and more loses nothing when 1 is taken away, in single precision as in double",
         on="one = ",
     ),
+    Explained(
+        "reduction._legacy_axes",
+        r"a.axis -> off_by_one.*",
+        "whether there are axes: as many as before",
+        on="if not a.axis",
+    ),
+    other_way(
+        "reduction.percentile",
+        r"cx.reshape\(part, .*\) -> part",
+        "one part behind the other along the first axis, whatever its size: reshaped afterwards",
+    ),
+    other_way("detection._sampling_matrix", r"1 -> 0", "the second axis has one element", on="steps = "),
+    Explained("detection._shifted_anchors", r"np.float32 -> np.int32", "the stride is a whole number", on="side = "),
     other_way(
         "convolution.convolved", r".* -> (?!.*kernel_shape).*strides=.*", "Conv's default is the size of its weight"
     ),

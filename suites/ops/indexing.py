@@ -222,6 +222,8 @@ SPECS = [
     Spec("slice", {"begin": list(STEPS)}, stepped),
     Spec("slice", {"begin": [(None,)], "end": [(None,)], "step": [(2,), (-1,)]}, cube, examples=2),
     Spec("slice", {"begin": list(OPEN)}, open_sliced, varying=10),
+    Spec("slice", {"begin": [(None,)], "end": [(None,)], "step": [(2,), (-2,), (-3,)]},
+         lambda d, a: {"data": moved(d, (d.pick((5, 4)), 2), dynamic=(0,))}, examples=1, varying=6),
     Spec("slice_axis", {"axis": AXIS, "begin": [0, 1, -3], "end": [None, 3, -1]}, cube,
          legal=lambda a: (a["begin"], a["end"]) != (-3, 3)),
     Spec("slice_like", {"axes": [DEFAULT, (), (0,), (1, 2), (-1,)]}, shape_like, varying=8),

@@ -157,8 +157,8 @@ def convolved(d: Draw, a: Attributes) -> Inputs:
     bias = {} if a.get("no_bias") else {"bias": Tensor((a["num_filter"],), "int8", low=-127, high=127)}
     ranges = {**bounds(d, "uint8", 64), **bounds(d, "int8", 32, "w_"), **(bounds(d, "int8", 16, "b_") if bias else {})}
     return {
-        "data": Tensor(shape, "uint8", low=201, high=255) if many else integers(d, "uint8", shape, dynamic=(0,)),
-        "weight": Tensor((a["num_filter"], channels, *kernel), "int8", low=101, high=127, const=True)
+        "data": Tensor(shape, "uint8", low=241, high=255) if many else integers(d, "uint8", shape, dynamic=(0,)),
+        "weight": Tensor((a["num_filter"], channels, *kernel), "int8", low=119, high=127, const=True)
         if many
         else integers(d, "int8", (a["num_filter"], channels, *kernel), const=d.boolean()),
         **bias,
@@ -169,14 +169,14 @@ def convolved(d: Draw, a: Attributes) -> Inputs:
 def dense(d: Draw, a: Attributes) -> Inputs:
     dtype = d.pick(["int8", "uint8"])
     many = a.pop("many", False)  # so many terms that float32 does not hold their sum
-    low = 100 if many == "positive" else -127
+    low = 119 if many == "positive" else -127
     shape = (2, 1200) if many else d.shape((2, 3))
     width = int(np.prod(shape[1:])) if a.get("flatten", True) else shape[-1]
     a["num_hidden"] = 2 if many else d.integer(1, 4)
     bias = {} if a.get("no_bias") else {"bias": Tensor((a["num_hidden"],), "int8", low=-127, high=127)}
     b_range = bounds(d, "int8", d.pick([16, 2**12]), "b_") if bias else {}  # the second has parts to truncate
     return {
-        "data": Tensor(shape, dtype, low=101, high=255 if dtype == "uint8" else 127)
+        "data": Tensor(shape, dtype, low=119, high=255 if dtype == "uint8" else 127)
         if many == "positive"
         else integers(d, dtype, shape, dynamic=(0,)),
         "weight": Tensor((2, width), "int8", low=low, high=127, const=True)

@@ -93,9 +93,9 @@ def crossed(d: Draw, a: Attributes) -> Inputs:
 
 
 def listed(d: Draw, a: Attributes) -> Inputs:
-    number = d.integer(1, 4)
+    number, dtype = d.integer(1, 4), d.pick(("float32", "float16"))
     a["num_arrays"] = number
-    return {f"data_{i}": Tensor(d.shape((1, 3))) for i in range(number)}
+    return {f"data_{i}": Tensor(d.shape((1, 3)), dtype) for i in range(number)}
 
 
 def differenced(d: Draw, a: Attributes) -> Inputs:
@@ -176,5 +176,6 @@ SPECS = [
     Spec("_npi_diff", {"n": [DEFAULT, 0, 1, 2, 3], "axis": [DEFAULT, -1, 0, 1]}, differenced, np_shape=True, terms=lambda a, i: 8),
     Spec("_npi_ediff1d", {"to_begin_arr_given": [DEFAULT, False, True], "to_end_arr_given": [DEFAULT, False, True], "to_begin_scalar": [DEFAULT, None, 1.5], "to_end_scalar": [DEFAULT, None, -2.0]}, ends, legal=one_end, np_shape=True),
     Spec("_npi_polyval", {}, polynomial, np_shape=True, terms=lambda a, i: 5),
+    Spec("_npi_polyval", {}, lambda d, a: {"p": Tensor((3,)), "x": Tensor(())}, np_shape=True, terms=lambda a, i: 5, examples=1),
     Spec("_npi_percentile", {"axis": [DEFAULT, None, (0,), (-1,), (0, 2)], "interpolation": [DEFAULT, "linear", "lower", "higher", "nearest", "midpoint"], "keepdims": [DEFAULT, False, True], "q_scalar": [DEFAULT, 30.0, 75.0]}, ranked, np_shape=True, reference_dtype="float32", examples=8),
 ]  # fmt: skip
