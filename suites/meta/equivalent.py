@@ -302,6 +302,13 @@ EXPLAINED: list[Explained] = [
         "one part behind the other along the first axis, whatever its size: reshaped afterwards",
     ),
     other_way("detection._sampling_matrix", r"1 -> 0", "the second axis has one element", on="steps = "),
+    Explained(
+        "quantized.quantized_conv",
+        r"1 -> 2",
+        "how many products a sum has decides whether weights are taken apart; MXNet rounds sums beyond 2^24 itself",
+        on="terms = ",
+        equivalent=False,
+    ),
     Explained("detection._shifted_anchors", r"np.float32 -> np.int32", "the stride is a whole number", on="side = "),
     other_way(
         "convolution.convolved", r".* -> (?!.*kernel_shape).*strides=.*", "Conv's default is the size of its weight"

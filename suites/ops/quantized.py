@@ -150,17 +150,14 @@ def normalized(d: Draw, a: Attributes) -> Inputs:
 
 
 def convolved(d: Draw, a: Attributes) -> Inputs:
-    many = a.pop("many", False)  # so many terms that float32 does not hold their sum
-    channels, a["num_filter"] = 64 if many else d.pick([1, 4]), d.pick([2, 4])
+    channels, a["num_filter"] = d.pick([1, 4]), d.pick([2, 4])
     kernel = a["kernel"]
     shape = (d.integer(1, 2), channels, *d.sizes(len(kernel), 3, 5))
     bias = {} if a.get("no_bias") else {"bias": Tensor((a["num_filter"],), "int8", low=-127, high=127)}
     ranges = {**bounds(d, "uint8", 64), **bounds(d, "int8", 32, "w_"), **(bounds(d, "int8", 16, "b_") if bias else {})}
     return {
-        "data": Tensor(shape, "uint8", low=241, high=255) if many else integers(d, "uint8", shape, dynamic=(0,)),
-        "weight": Tensor((a["num_filter"], channels, *kernel), "int8", low=119, high=127, const=True)
-        if many
-        else integers(d, "int8", (a["num_filter"], channels, *kernel), const=d.boolean()),
+        "data": integers(d, "uint8", shape, dynamic=(0,)),
+        "weight": integers(d, "int8", (a["num_filter"], channels, *kernel), const=d.boolean()),
         **bias,
         **ranges,
     }
@@ -306,7 +303,6 @@ SPECS = [
         convolved,
         **_THREE,
     ),
-    Spec("_contrib_quantized_conv", {"kernel": [(3, 3)], "many": [True]}, convolved, examples=2, **_THREE),
     Spec(
         "_contrib_quantized_conv",
         {"kernel": [(2, 2, 2), (1, 3, 2)], "no_bias": [DEFAULT, True], "layout": [DEFAULT, "NCDHW"]},
