@@ -73,4 +73,11 @@ LIMITATIONS = [
         Case("_image_flip_left_right", {}, {"data": Tensor((2, 3, 1), values=np.arange(1.0, 7).reshape(2, 3, 1))}),
         stable=False,
     ),
+    Limitation(
+        ("_image_adjust_lighting",),
+        "an image with one channel: MXNet writes nothing into its answer",
+        "UNSUPPORTED",
+        lambda case: case.inputs["data"].shape[2] == 1,
+        Case("_image_adjust_lighting", {"alpha": "(0.1, 0.2, 0.3)"}, {"data": Tensor((2, 3, 1), low=0, high=255)}),
+    ),
 ]
