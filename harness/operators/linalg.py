@@ -181,7 +181,8 @@ def _triangle_places(count: int, n: int, offset: int, down: bool) -> Array:
 
 def _picked(cx: Context, data: Value, places: Array) -> Value:
     """Elements of each matrix by their place in row order."""
-    flat = cx.reshape(data, (*data.shape[:-2], data.shape[-2] * data.shape[-1]))
+    n = data.shape[-1]
+    flat = cx.reshape(data, (*data.shape[:-2], n * n))
     kind = TensorType(data.dtype, (*data.shape[:-2], len(places)))
     return cx.op("Gather", flat, cx.const(places.astype(np.int64)), type=kind, axis=flat.rank - 1)
 

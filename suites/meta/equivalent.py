@@ -309,6 +309,26 @@ EXPLAINED: list[Explained] = [
         on="terms = ",
         equivalent=False,
     ),
+    Explained("spatial._affine_grid", "1 -> 2", "NumPy takes any negative size for the open one", on=".reshape(3, -1)"),
+    Explained(
+        "indexing.slice_axis", r"isinstance\(size, int\) -> not .*", "what is asked of a known size only refuses"
+    ),
+    Explained("resize._places", r"np.float32 -> np.int32", "0 in either type", on="np.float32(0)"),
+    Explained("elementwise.add_n", "0 -> 1", "all are compared with one of them, or with another", on="_check_equal"),
+    Explained(
+        "padding._summed", "1 -> 0", "the longest list is empty only where nothing is added up at all", on="width = max"
+    ),
+    Explained(
+        "detection.multibox_detection",
+        r"a.nms_topk -> wrong_default.*",
+        "0 sets no limit, as -1 does: only positive numbers do",
+    ),
+    other_way(
+        "special.gamma", r"'Floor' -> 'Ceil'", "a half is equal to neither, and a whole number to both", on="odd = "
+    ),
+    other_way("elementwise.around", r"a.decimals -> wrong_default.*", "rounded after a multiplication by 1"),
+    Explained("creation.identity", r"a\['shape'\] -> wrong_default.*", "without a shape it is refused, by MXNet too"),
+    Explained("linalg._one_at_least", "0 -> 1", "axes count modulo the rank, which is 1 with the new one"),
     Explained("detection._shifted_anchors", r"np.float32 -> np.int32", "the stride is a whole number", on="side = "),
     other_way(
         "convolution.convolved", r".* -> (?!.*kernel_shape).*strides=.*", "Conv's default is the size of its weight"

@@ -284,7 +284,7 @@ SPECS = [
         {
             "pooled_size": [(1, 1), (2, 3)],
             "spatial_scale": [1.0, 0.25],
-            "sample_ratio": [DEFAULT, 1, 2],
+            "sample_ratio": [DEFAULT, 0, 1, 2],
             "position_sensitive": [DEFAULT, True],
             "aligned": [DEFAULT, True],
         },
