@@ -123,6 +123,12 @@ def pooling(d: Draw, a: Attributes) -> Inputs:
     return {"data": Tensor(shape, d.pick(["float32", "float32", "float16"]), low, distinct=True, dynamic=moving)}
 
 
+def padded_beyond(d: Draw, a: Attributes) -> Inputs:
+    """Padding on both sides, and a last window that reaches behind it; 0 would be the largest."""
+    a["kernel"], a["stride"], a["pad"] = (3, 3), (2, 2), (1, 1)
+    return {"data": Tensor((2, 2, d.pick([4, 6]), 4), low=-2, high=-1, distinct=True, dynamic=(0, 2, 3))}
+
+
 def pooling_v1(d: Draw, a: Attributes) -> Inputs:
     a["kernel"] = d.sizes(2, 1, 3)
     full = a.get("pooling_convention") == "full"  # with larger strides a window may hold nothing
@@ -244,6 +250,7 @@ SPECS = [
         examples=2,
         varying=12,
     ),
+    Spec("Pooling", {"pool_type": ["max"], "pooling_convention": ["full"]}, padded_beyond, terms=window, examples=2),
     Spec("Pooling", {"pool_type": ["lp"], "p_value": [1, 2, 3], "global_pool": [False, True], "layout": [DEFAULT, "NHWC"]}, pooling,
          terms=window),
     Spec(
