@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..dims import Size, ceil_div
+from ..dims import Size, ceil_div, is_static
 from ..graph import TensorType
 from .context import Context, Value, static
 from .registry import Unsupported, operator
@@ -249,11 +249,9 @@ class _Pool:
     def _total(self, mean: Value) -> Value:
         return self.cx.op("Mul", mean, self.cx.const(np.array(np.prod(self.kernel), mean.dtype)), type=mean.type)
 
-    def _padded(self, x: Value, pad_with: float = 0) -> Value:
+    def _padded(self, x: Value) -> Value:
         """The data padded explicitly, so that every window lies inside."""
-        if pad_with == 0:
-            return self._filled(x, self.pad, [p + e for p, e in zip(self.pad, self.extra)], 0)
-        return self._filled(self._filled(x, self.pad, self.pad, pad_with), [0] * len(self.pad), self.extra, 0)
+        return self._filled(x, self.pad, [p + e for p, e in zip(self.pad, self.extra)], 0)
 
     def _filled(self, x: Value, before: Sequence[Size], after: Sequence[Size], fill: float) -> Value:
         if all(size == 0 for size in (*before, *after)):
@@ -264,21 +262,45 @@ class _Pool:
         return self.cx.op("Pad", x, pads, self.cx.const(np.array(fill, x.dtype)), type=TensorType(x.dtype, shape))
 
     def _counts(self, include_pad: bool) -> Value:
-        """How many cells each window averages over. An empty window gives 0 in MXNet, and over volumes NaN."""
-        least = 0 if len(self.pad) == 3 else 1
-        if not all(isinstance(size, int) for size in self.x.shape[2:]):
-            ones = self.cx.expand(self.cx.const(np.ones((1, 1), self.x.dtype)), (1, 1, *self.x.shape[2:]), self.x)
-            counts = self._total(self._mean(self._padded(ones, float(include_pad))))
-            rounded = self.cx.op("Round", counts, type=counts.type)
-            return self.cx.op("Max", rounded, self.cx.const(np.array(least, self.x.dtype)), type=counts.type)
+        """How many cells each window averages over.
+
+        A window that holds nothing gives 0 in MXNet. Over volumes it divides nothing by what comes out all the same:
+        NaN where the window touches the data, and 0 further out, where its length is negative.
+        """
+        dims = len(self.pad)
+        if not is_static(self.x.shape[2:]):
+            counts = self._open_counts(include_pad)
+            counts = counts if dims == 3 else self.cx.op("Max", counts, self.cx.const(1, np.int64), type=counts.type)
+            return self.cx.cast(counts, self.x.dtype)
         table = np.ones((1, 1), np.float64)
         for i, size in enumerate(self.x.shape[2:]):
             assert isinstance(size, int)
             start = np.arange(static(self.type.shape[2 + i], "a size")) * self.stride[i] - self.pad[i]
             low, high = (start, size + self.pad[i]) if include_pad else (np.maximum(start, 0), size)
-            length = np.maximum(np.minimum(start + self.kernel[i], high) - low, 0)
-            table = table[..., None] * length
-        return self.cx.const(np.maximum(table, least).astype(self.x.dtype))
+            table = table[..., None] * (np.minimum(start + self.kernel[i], high) - low)
+        return self.cx.const((table if dims == 3 else np.maximum(table, 1)).astype(self.x.dtype))
+
+    def _open_counts(self, include_pad: bool) -> Value:
+        """The same of sizes that vary, as they come out."""
+        cx, dims = self.cx, len(self.pad)
+        table = cx.const(np.ones((1,) * (dims + 2), np.int64))
+        for i in range(dims):
+            count = self.type.shape[2 + i]
+            line = TensorType(np.dtype(np.int64), (count,))
+            zero, one = cx.const(0, np.int64), cx.const(1, np.int64)
+            places = cx.op("Range", zero, cx.squeeze(cx.size(count, self.x), 0), one, type=line)
+            start = cx.op(
+                "Sub", cx.op("Mul", places, cx.ints(self.stride[i]), type=line), cx.ints(self.pad[i]), type=line
+            )
+            low = start if include_pad else cx.op("Max", start, cx.ints(0), type=line)
+            high = cx.size(self.x.shape[2 + i] + (self.pad[i] if include_pad else 0), self.x)
+            end = cx.op("Min", cx.op("Add", start, cx.ints(self.kernel[i]), type=line), high, type=line)
+            length = cx.unsqueeze(
+                cx.op("Sub", end, low, type=line), *(axis for axis in range(dims + 2) if axis != i + 2)
+            )
+            known = (*table.shape[: i + 2], count, *table.shape[i + 3 :])
+            table = cx.op("Mul", table, length, type=TensorType(line.dtype, known))
+        return table
 
 
 def _cube(cx: Context, x: Value, power: int | None) -> Value:

@@ -468,7 +468,7 @@ def proposal(cx: Context, a: Attributes, cls_prob: Value, bbox_pred: Value, im_i
     kept = _greedy(cx, numbers, cx.op("And", _pixel_hits(cx, ranked, a.threshold), _later(cx, pre)))
     order_kept, _ = _survivors_first(cx, kept)
     number = cx.reduce("ReduceSum", cx.cast(kept, np.int64), [1], keepdims=True)
-    places = cx.op("Mod", cx.const(np.arange(post, dtype=np.int64)[None]), cx.op("Min", number, cx.ints(post)))
+    places = cx.op("Mod", cx.const(np.arange(post, dtype=np.int64)[None]), number)
     chosen = cx.op("GatherElements", order_kept, places, axis=1, type=TensorType(np.dtype(np.int64), (batch, post)))
     regions = _rows(cx, ranked, chosen)
     images = cx.expand(cx.unsqueeze(_batch_numbers(cx, regions), 2), (batch, post, 1))
@@ -480,7 +480,8 @@ def proposal(cx: Context, a: Attributes, cls_prob: Value, bbox_pred: Value, im_i
 
 def _shifted_anchors(a: Attributes, height: int, width: int) -> Array:
     """Anchors (1, H * W * A, 4) in pixels, in single precision as the original has them."""
-    one, half = np.float32(1), np.float32(0.5)
+    one = np.float32(1)
+    half = np.float32(0.5)
     side = np.float32(a.feature_stride)
     middle = half * (side - one)
     base = []

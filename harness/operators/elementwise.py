@@ -501,8 +501,11 @@ def clip(cx: Context, a: Attributes, data: Value) -> Value:
     if not low <= high:
         raise Unsupported(f"a_min={low} is above a_max={high}")
     if is_float(data):
-        return cx.op("Clip", data, like(cx, low, data), like(cx, high, data), type=data.type)
-    limits = np.iinfo(np.int32 if data.dtype == BOOL else data.dtype)
+        with np.errstate(over="ignore"):  # a limit beyond the type is infinite
+            return cx.op("Clip", data, like(cx, low, data), like(cx, high, data), type=data.type)
+    if data.dtype == BOOL:
+        raise Unsupported("MXNet has no clip of bool")
+    limits = np.iinfo(data.dtype)
     if high < limits.min or low > limits.max:
         raise Unsupported(f"the range [{low}, {high}] is outside of {data.dtype}")
     x = wide(cx, data)

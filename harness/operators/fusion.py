@@ -87,7 +87,8 @@ def quantize_weights(weight: Array, bias: Array | None, steps: Value, per_channe
     then taken for one in the steps of its own channel: oneDNN counts the steps along the first axis of weights in
     groups. MXNet's answer is far from the float one there, and this is MXNet's answer.
     """
-    largest = np.abs(weight).reshape(len(weight), -1).max(1)
+    rows = np.abs(weight).reshape(len(weight), -1)
+    largest = rows.max(1)
     if not per_channel:
         largest = np.full_like(largest, largest.max())
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -83,12 +83,12 @@ def flip_top_bottom(cx: Context, a: Attributes, data: Value) -> Value:
 @operator("_image_adjust_lighting")
 def adjust_lighting(cx: Context, a: Attributes, data: Value) -> Value:
     """(H, W, 3) plus the principal components of colours times alpha; integers are clipped and truncated."""
-    if data.rank != 3 or data.shape[2] not in (1, 3):
-        raise Unsupported("its data are no image (H, W, 3)")
+    if data.rank != 3 or data.shape[2] != 3:
+        raise Unsupported(
+            "its data are no image (H, W, 3); what MXNet gives for one with a single channel, it does not write"
+        )
     if len(a.alpha) != 3:
         raise Unsupported(f"alpha={a.alpha} are not three numbers")
-    if data.shape[2] == 1:
-        return cx.op("Identity", data)
     shift = cx.const((np.array(_EIGEN) @ np.array(a.alpha)).reshape(1, 1, 3), np.float32)
     y = cx.op("Add", cx.cast(data, np.float32), shift)
     if data.dtype.kind in "iu":

@@ -10,7 +10,7 @@ from ..dims import Dim, Shape, Size, is_static, product
 from ..graph import TensorType
 from .context import Context, Value, static
 from .registry import Unsupported, operator, refuse
-from .reshaping import axes_of, axis_of, cut, flat, given, sizes_of
+from .reshaping import axes_of, axis_of, cut, flat, given, line_of, sizes_of
 from .schema import Attributes
 
 _FIRST, _LAST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
@@ -197,14 +197,17 @@ def inside(cx: Context, indices: Value, size: Value | int, mode: str) -> Value:
     count = cx.const(np.array(size, np.int64)) if isinstance(size, int) else size
     if mode == "wrap":
         return cx.op("Mod", indices, count, type=indices.type)
-    top = cx.const(np.array(size - 1, np.int64)) if isinstance(size, int) else cx.op("Sub", count, cx.ints(1))
+    top = (
+        cx.const(np.array(size - 1, np.int64)) if isinstance(size, int) else cx.op("Sub", count, cx.const(1, np.int64))
+    )
     low = cx.op("Max", indices, cx.const(np.array(0, np.int64)), type=indices.type)
     return cx.op("Min", low, top, type=indices.type)
 
 
 def _length(cx: Context, x: Value, axis: int) -> Value | int:
+    """The size of an axis, without axes of its own: indices may have none."""
     size = x.shape[axis]
-    return size if isinstance(size, int) else cx.size(size, x)
+    return size if isinstance(size, int) else cx.squeeze(cx.size(size, x), 0)
 
 
 def _gathered(cx: Context, x: Value, indices: Value, axis: int) -> Value:
@@ -294,7 +297,7 @@ def pick(cx: Context, a: Attributes, data: Value, index: Value) -> Value:
         raise Unsupported("axis=None, which MXNet does not support either")
     axis = axis_of(a.axis, data.rank)
     picked = _picked(cx, data, index, axis, a.mode)
-    return picked if a.keepdims else cx.squeeze(picked, axis) if data.rank > 1 or cx.np_shape else picked
+    return picked if a.keepdims or data.rank == 1 else cx.squeeze(picked, axis)  # of a vector, the axis stays
 
 
 @operator("batch_take")
@@ -444,8 +447,7 @@ def _aligned(cx: Context, value: Value, mask_rank: int, inner: int) -> Value:
 @operator("_npi_delete")
 def delete(cx: Context, a: Attributes, data: Value, obj: Value | None = None) -> Value:
     """The data without some positions of an axis, or of the flattened data."""
-    x = flat(cx, data) if a.axis is None else data
-    axis = 0 if a.axis is None else axis_of(a.axis, data.rank)
+    x, axis = line_of(cx, data, a.axis)
     size = static(x.shape[axis], "the size of the axis")
     dropped = _dropped(a, obj, size)
     kept = np.setdiff1d(np.arange(size), dropped)

@@ -17,6 +17,7 @@ from ..graph import TensorType
 from .context import Array, Context, Value, static
 from .matrix import check_equal, check_floats, product_of, transposed
 from .registry import Unsupported, operator, refuse
+from .reshaping import axis_of
 from .schema import Attributes
 
 LIMIT = 16  # rows of a matrix that is factorized; each row costs some 15 nodes
@@ -51,8 +52,8 @@ def _gemm(cx: Context, a: Attributes, left: Value, right: Value) -> Value:
     rank = left.rank
     if rank < 2 or right.rank != rank:
         raise Unsupported(f"its inputs are {left.type} and {right.type}; MXNet asks for equal ranks of 2 and more")
-    axis = a.axis + rank if a.axis < 0 else a.axis
-    if not 0 <= axis < rank - 1:
+    axis = axis_of(a.axis, rank)
+    if axis == rank - 1:
         raise Unsupported(f"axis={a.axis} of matrices with {rank} axes; the last one holds the columns")
     there = [*(i for i in range(rank) if i not in (axis, rank - 1)), axis, rank - 1]
     back = [there.index(i) for i in range(rank)]
@@ -180,7 +181,8 @@ def _triangle_places(count: int, n: int, offset: int, down: bool) -> Array:
 
 def _picked(cx: Context, data: Value, places: Array) -> Value:
     """Elements of each matrix by their place in row order."""
-    flat = cx.reshape(data, (*data.shape[:-2], data.shape[-2] * data.shape[-1]))
+    n = data.shape[-1]
+    flat = cx.reshape(data, (*data.shape[:-2], n * n))
     kind = TensorType(data.dtype, (*data.shape[:-2], len(places)))
     return cx.op("Gather", flat, cx.const(places.astype(np.int64)), type=kind, axis=flat.rank - 1)
 

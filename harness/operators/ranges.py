@@ -165,4 +165,5 @@ def _digits(numbers: Array, base: int) -> list[Array]:
 
 
 def _largest_sum(part: Array) -> int:
-    return int(np.abs(part).reshape(part.shape[0], -1).sum(1).max(initial=0))
+    sums = np.abs(part).reshape(len(part), -1).sum(1)
+    return int(sums.max(initial=0))

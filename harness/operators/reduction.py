@@ -222,7 +222,8 @@ def variance(cx: Context, x: Value, axes: Sequence[int], keepdims: bool, ddof: i
 
 
 def _np_variance(cx: Context, a: Attributes, data: Value) -> Value:
-    target = np.dtype(a.dtype) if a.dtype else data.dtype
+    wanted = a.dtype
+    target = np.dtype(wanted) if wanted else data.dtype
     if target.kind in "iub":
         raise Unsupported(f"the answer would be truncated to {target.name}; cast the input to float32 or set dtype")
     return variance(cx, cx.cast(data, target), _np_axes(a.axis, data), a.keepdims, a.ddof)

@@ -55,6 +55,13 @@ def flat(cx: Context, x: Value) -> Value:
     return cx.reshape(x, (product(x.shape),))
 
 
+def line_of(cx: Context, x: Value, axis: int | None) -> tuple[Value, int]:
+    """``x`` and one of its axes, counted from the front; flattened without an axis."""
+    if axis is None:
+        return flat(cx, x), 0
+    return x, axis_of(axis, x.rank)
+
+
 def cut(cx: Context, x: Value, axis: int, begin: int, end: int, step: int = 1) -> Value:
     """``x[begin:end:step]`` along one axis of known size; bounds as ``slice.indices`` gives them."""
     count = len(range(begin, end, step))
@@ -553,8 +560,7 @@ def repeat(cx: Context, a: Attributes, data: Value) -> Value:
     """Each element repeated along an axis; along the flattened data without ``axis``."""
     if a.repeats < 0:
         raise Unsupported(f"repeats={a.repeats} is negative")
-    x = flat(cx, data) if a.axis is None else data
-    axis = 0 if a.axis is None else axis_of(a.axis, data.rank)
+    x, axis = line_of(cx, data, a.axis)
     return repeated(cx, x, axis, a.repeats)
 
 

@@ -11,7 +11,7 @@ from ..dims import Size
 from ..graph import TensorType
 from .context import Context, Value, static
 from .registry import Unsupported, operator, refuse
-from .reshaping import axis_of, flat
+from .reshaping import flat, line_of
 from .schema import Attributes
 
 _INDEX = np.dtype(np.int64)
@@ -34,17 +34,10 @@ def ranked(cx: Context, x: Value, axis: int, count: Size, ascending: bool) -> tu
     return cx.cast(values, x.dtype), places
 
 
-def _line(cx: Context, a: Attributes, data: Value) -> tuple[Value, int]:
-    """The data and the axis to sort; flattened without an axis."""
-    if a.axis is None:
-        return flat(cx, data), 0
-    return data, axis_of(a.axis, data.rank)
-
-
 @operator("topk")
 def topk(cx: Context, a: Attributes, data: Value) -> Value | list[Value]:
     """The k largest (or smallest) along an axis: their positions, values, both, or a mask. k=0 stands for all."""
-    x, axis = _line(cx, a, data)
+    x, axis = line_of(cx, data, a.axis)
     size = x.shape[axis]
     if a.k < 0 or (isinstance(size, int) and a.k > size):
         raise Unsupported(f"k={a.k} of an axis with the size {size}")
@@ -70,14 +63,14 @@ def _mask(cx: Context, x: Value, places: Value, axis: int) -> Value:
 @operator("sort")
 def sort(cx: Context, a: Attributes, data: Value) -> Value:
     """Values in order along an axis, or of the flattened data."""
-    x, axis = _line(cx, a, data)
+    x, axis = line_of(cx, data, a.axis)
     return ranked(cx, x, axis, x.shape[axis], a.is_ascend)[0]
 
 
 @operator("argsort")
 def argsort(cx: Context, a: Attributes, data: Value) -> Value:
     """The positions that would sort an axis, or the flattened data."""
-    x, axis = _line(cx, a, data)
+    x, axis = line_of(cx, data, a.axis)
     return cx.cast(ranked(cx, x, axis, x.shape[axis], a.is_ascend)[1], np.dtype(a.dtype))
 
 

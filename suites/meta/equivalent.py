@@ -69,7 +69,19 @@ EXPLAINED: list[Explained] = [
     exact("reshaping.depth_to_space", "a number of channels that is no multiple of the block is refused before"),
     exact("joining._equal_parts", "a size that is no multiple of the number of parts is refused before"),
     exact("detection._by_position", "the number of channels is a multiple of that of the positions: MXNet asks for it"),
-    exact("fusion.quantize_weights", "groups divide the number of filters: MXNet asks for it"),
+    Explained(
+        "fusion.quantize_weights",
+        r"len\(scales\) // groups -> .*",
+        "groups divide the number of filters: MXNet asks for it",
+        ("wrong rounding",),
+    ),
+    exact("attention._parts", "a width that is no multiple of heads and parts is refused before"),
+    exact("convolution.convolved", "MXNet refuses groups that do not divide the channels"),
+    exact("normalization.group_norm", "MXNet refuses groups that do not divide the channels"),
+    exact("reshaping.reshape", "if it leaves something, the new shape has another size than the data: refused"),
+    exact("reshaping.space_to_depth", "a size that is no multiple of the block is refused before"),
+    exact("resize._repeated", "if it leaves something, the data do not reach the size by a whole factor: refused"),
+    exact("recurrent._unpack", "each layer and direction has as many weights as every other one"),
     # --- numbers that stand for more than themselves
     Explained(
         "indexing._FIRST",
@@ -104,7 +116,9 @@ EXPLAINED: list[Explained] = [
     other_way("linalg._triangle", r"1 -> 2", "a flag: any number but 0 is true"),
     other_way("creation._open_range", r"1 -> 0", "dividing by 1 changes nothing", on="a.repeat != 1"),
     Explained("quantized.quantized_fully_connected", r"6 -> 7", "the end of a slice of six: nothing lies behind"),
-    Explained("creation.diag_indices_from", r"0 -> 1", "all sizes are equal, or it is refused before"),
+    Explained(
+        "creation.diag_indices_from", r"0 -> 1", "all sizes are equal, or it is refused before", on="data.shape[0]"
+    ),
     other_way(
         "detection._greedy", r"0.5 -> .*", "a bound between the 0 of those that are out and the 1 of those that are in"
     ),
@@ -129,8 +143,12 @@ EXPLAINED: list[Explained] = [
         on="np.floor(np.arange(new)",
     ),
     Explained(
-        "convolution._Pool._filled", r".*before, .*after.* -> .*", "all of them are asked for, in any order", on="all("
+        "convolution._Pool._filled",
+        r"\(\*before, .*after.* -> .*",
+        "all of them are asked for, in any order",
+        on="all(",
     ),
+    other_way("indexing._pasted", r"1 -> 0", "joining one piece is the piece", on="len(pieces) == 1"),
     other_way("linalg._stacked", r"1 -> 0", "joining one part is the part", on="len(parts) == 1"),
     other_way(
         "recurrent._side_by_side", r"1 -> 0", "one direction beside none is that direction", on="directions == 1"
@@ -143,6 +161,12 @@ EXPLAINED: list[Explained] = [
     ),
     other_way(
         "softmax.softmax_output", r".*axis=data.rank - 1\) -> .*type=data.type\)", "Softmax's default is the last axis"
+    ),
+    Explained(
+        "resize.bilinear_resize",
+        r"\(\*data.shape\[2:\], .*sizes.* -> .*",
+        "all of them are asked whether they are known, in any order",
+        on="all(",
     ),
     # --- conditions that mean the same wherever they are asked
     Explained(
@@ -195,6 +219,171 @@ EXPLAINED: list[Explained] = [
     Explained("reshaping.roll", r"a.shift -> wrong_default.*", "without a shift it is refused"),
     # --- two ways of one answer
     other_way(
+        "special.erfinv",
+        r"'Neg' -> 'Abs'",
+        "the logarithm of (1 - x)(1 + x), which is 1 at most in float32 too: it has no positive sign to lose",
+    ),
+    other_way(
+        "special._log_gamma_of_positive",
+        r"3 -> 4",
+        "below 8 the way down to 2 may begin with a step of 5: other sums of the same whole numbers",
+    ),
+    other_way(
+        "resize.adaptive_average_pooling",
+        r"width % columns -> width \+ columns",
+        "the way for any sizes averages the windows of equal size too",
+    ),
+    other_way(
+        "spatial._deformed",
+        r".* -> (?!.*kernel_shape).*strides=.*",
+        "DeformConv's default is the size of its weight",
+    ),
+    other_way(
+        "spatial.deformable_convolution",
+        r"cx.op\('Max', places, .*\) -> cx.op\('Max', places\)",
+        "a place below 0 is masked, wherever it is read",
+    ),
+    Explained("ranges._EXACT", ".*16777217", "2^24 itself is a float32 too"),
+    Explained("ranges._largest_sum", "0 -> 1", "a sum of 1 is as far below the bound as one of 0", on="initial"),
+    Explained(
+        "creation._inferred_range", r"repeat > 1 -> repeat >= 1", "dividing by 1 changes nothing", same_graph=False
+    ),
+    Explained("fusion.quantize_weights", "1 -> 2", "NumPy takes any negative size for the open one", on="rows = "),
+    Explained("linalg._picked", "1 -> 2", "the last axis or the one before: the matrix is square", on="data.shape[-1]"),
+    Explained("reshaping.trace", r".* < 4 -> .* <= 4", "an int32 as an int32 is itself"),
+    Explained("image._new_size", r"a.size -> wrong_default.*", "without a size it is refused, by MXNet too"),
+    Explained(
+        "special._exp_in_float64", r"0 -> 1", "its inputs have one type, or it is refused", on="dtype = inputs[0].dtype"
+    ),
+    *(
+        Explained(f"creation.{name}", r"0\.0 -> 0\.1", "one number alone is start: no step is taken")
+        for name in ("linspace", "logspace")
+    ),
+    other_way("reshaping._rolled", r"0 -> 1", "of no elements, whatever is cut is nothing", on="if size else 0"),
+    other_way("reshaping.cut", r"1 -> 0", "a step of 1 is Slice's default", on="step != 1"),
+    other_way("indexing._open_slice", r"1 -> 0", "a step of 1 is Slice's default", on="if step != 1"),
+    other_way("spatial.correlation", r"1 -> 0", "a slice of everything in steps of 1", on="if step > 1 else y"),
+    other_way(
+        "resize._by_weight",
+        r".* -> (?!.*kernel_shape).*strides=.*",
+        "ConvTranspose's default is the size of its weight",
+    ),
+    other_way(
+        "fusion.product_with_bias",
+        r"bias.const is not None -> bias.const is None",
+        "a bias that the product adds, or that is added behind it",
+        on="if bias is None or bias.const",
+    ),
+    Explained(
+        "scalar.COMPARISONS", r".*'logical_.*", "read once, when operators are registered: later changes are late"
+    ),
+    other_way("detection._sampling_matrix", r"1 -> 0", "dividing by 1 changes nothing", on="if samples > 1"),
+    other_way(
+        "convolution.convolved",
+        r".*",
+        "zeros around the data, or that Conv adds itself: TensorRT lacks kernels for some of that",
+        on="if any(p > (k - 1) * e",
+    ),
+    Explained(
+        "detection._shifted_anchors",
+        r"np.float32 -> np.int32",
+        "what is 1 and more loses nothing when 1 is taken away, in single precision as in double",
+        on="one = ",
+    ),
+    Explained(
+        "reduction._legacy_axes",
+        r"a.axis -> off_by_one.*",
+        "whether there are axes: as many as before",
+        on="if not a.axis",
+    ),
+    other_way(
+        "reduction.percentile",
+        r"cx.reshape\(part, .*\) -> part",
+        "one part behind the other along the first axis, whatever its size: reshaped afterwards",
+    ),
+    other_way("detection._sampling_matrix", r"1 -> 0", "the second axis has one element", on="steps = "),
+    Explained(
+        "quantized.quantized_conv",
+        r"1 -> 2",
+        "how many products a sum has decides whether weights are taken apart; MXNet rounds sums beyond 2^24 itself",
+        on="terms = ",
+        equivalent=False,
+    ),
+    Explained("spatial._affine_grid", "1 -> 2", "NumPy takes any negative size for the open one", on=".reshape(3, -1)"),
+    Explained(
+        "indexing.slice_axis", r"isinstance\(size, int\) -> not .*", "what is asked of a known size only refuses"
+    ),
+    Explained("resize._places", r"np.float32 -> np.int32", "0 in either type", on="np.float32(0)"),
+    Explained("elementwise.add_n", "0 -> 1", "all are compared with one of them, or with another", on="_check_equal"),
+    Explained(
+        "padding._summed", "1 -> 0", "the longest list is empty only where nothing is added up at all", on="width = max"
+    ),
+    Explained(
+        "detection.multibox_detection",
+        r"a.nms_topk -> wrong_default.*",
+        "0 sets no limit, as -1 does: only positive numbers do",
+    ),
+    other_way(
+        "special.gamma", r"'Floor' -> 'Ceil'", "a half is equal to neither, and a whole number to both", on="odd = "
+    ),
+    other_way("elementwise.around", r"a.decimals -> wrong_default.*", "rounded after a multiplication by 1"),
+    Explained("creation.identity", r"a\['shape'\] -> wrong_default.*", "without a shape it is refused, by MXNet too"),
+    Explained("linalg._one_at_least", "0 -> 1", "axes count modulo the rank, which is 1 with the new one"),
+    Explained("detection._shifted_anchors", r"np.float32 -> np.int32", "the stride is a whole number", on="side = "),
+    other_way(
+        "convolution.convolved", r".* -> (?!.*kernel_shape).*strides=.*", "Conv's default is the size of its weight"
+    ),
+    other_way(
+        "convolution.deconvolution",
+        r".* -> (?!.*kernel_shape).*strides=.*",
+        "ConvTranspose's default is the size of its weight",
+    ),
+    other_way("fusion.Weights.real", r".*cx.const\(zero\), .* -> (?!.*zero).*", "without a zero point it is 0"),
+    other_way("elementwise._relu", r"is_float\(x\) -> not .*", "Relu and the maximum with 0 are the same, of NaN too"),
+    other_way(
+        "elementwise.cast",
+        r"cx.cast\(data, np.int32\) -> data",
+        "ONNX Runtime's own conversion to 8 bits goes by way of int too; other engines' does not",
+    ),
+    other_way(
+        "elementwise._of_infinite_divisor",
+        r"0 -> 1",
+        "the product with an infinite number is infinite, or NaN: below 1 is below 0",
+        on="other_sign",
+    ),
+    other_way(
+        "indexing.chosen", r"np.int32 -> np.float32", "a float32 holds every integer of 8 bits, for which it stands"
+    ),
+    other_way("joining.khatri_rao", r"cx.unsqueeze\(matrix, 0\) -> matrix", "it broadcasts by leading axes of size 1"),
+    other_way(
+        "special._shifted",
+        r"0 -> 1",
+        "which of two steps has its product kept apart: neither product leaves float32",
+        on="_STEPS[0]",
+    ),
+    Explained(
+        "convolution._global_pool", r"a.p_value -> wrong_default.*", "lp without a p_value is refused, by MXNet too"
+    ),
+    other_way(
+        "reduction.percentile",
+        r".*axis=-1, largest=0\) -> .*rows.shape\)\], largest=0\)",
+        "TopK's default is the last axis",
+    ),
+    Explained(
+        "detection._by_position", "1 -> 2", "NumPy takes any negative size for the open one", on="own.reshape(-1)"
+    ),
+    Explained(
+        "recurrent.rnn",
+        r"a.use_sequence_length and rest -> .* or rest",
+        "the input of lengths is there exactly if the attribute is set, or it is refused",
+    ),
+    other_way(
+        "onednn.fused_convolution",
+        r".*summand is None.*|.*steps.const.*",
+        "real numbers or whole ones that are scaled afterwards: the sums are the same, for float32 holds the whole ones",
+        on="if summand is None and steps.const",
+    ),
+    other_way(
         "indexing.one_hot",
         r"a.(on|off)_value -> swapped.*",
         "whether the two numbers are 1 and 0 chooses the short way of what the general way gives too",
@@ -215,11 +404,13 @@ EXPLAINED: list[Explained] = [
         "sorting.topk",
         r"a.ret_typ -> ignored.*",
         "where the values are asked for alone: they come first, and nobody reads the positions behind them",
+        on='== "value"',
     ),
     other_way(
         "matrix._einsum",
-        r"len\(values\) == 1 or .* -> .* and .*",
+        r".*",
         "one sum of products, by Einsum or by elementary operators: TensorRT's Einsum takes no integers and no single input",
+        on="if len(values) == 1 or kind",
     ),
     other_way(
         "indexing.chosen",
@@ -243,13 +434,13 @@ EXPLAINED: list[Explained] = [
     ),
     other_way(
         "ranges.as_int32",
-        r".*_LARGEST_INT32.* -> .*",
+        r".*_LARGEST_INT32.* -> (?!.*_LARGEST).*cx.op.*",
         "a sum has the range of both terms together, 127.5 steps each: what has 127 at most stays below the last int32",
     ),
     Explained("reduction._percents", r"a.q_scalar -> wrong_default.*", "without q and q_scalar it is refused before"),
     other_way(
         "special._shifted",
-        r"1.25 -> .*",
+        r"1.25 -> .*|0.25 -> .*",
         "where the series about 2 ends: up to 0.975 from there it is good to 2e-8, less than a rounding of float32",
     ),
     other_way(
@@ -259,6 +450,7 @@ EXPLAINED: list[Explained] = [
         "softmax.softmax_output",
         r".*axis=1\) -> .*",
         "Softmax's default is the last axis: of two, as here, that is axis 1",
+        on="rows",
     ),
 ]
 

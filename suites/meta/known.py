@@ -99,7 +99,7 @@ class KnownLoop:
     def wrong(self) -> str:
         """What is wrong with the compiled answer; "" if nothing is."""
         try:
-            test_control.test_control_flow(*test_control.CASES[self.number], self.constant)
+            test_control.test_control_flow("onnxruntime", *test_control.CASES[self.number], self.constant)
         except AssertionError as error:
             return f"values: {error}"
         return ""

@@ -27,7 +27,7 @@ from suites.ops.case import Case, Tensor
 from . import planting
 from .equivalent import EXPLAINED
 from .isolation import each
-from .known import Known, Store
+from .known import Known, KnownLoop, KnownRange, Store
 from .mutate import Judge, explained, score
 from .planting import Fault, all_faults, choose, functions_of, planted
 
@@ -162,6 +162,13 @@ class OneCase(Store):
 
 def _known(folder: Path, case: Case) -> Known:
     return Store(folder).known(case, dynamic=False)
+
+
+@pytest.mark.mxnet
+@pytest.mark.parametrize("kind", [KnownLoop, KnownRange])
+def test_what_judges_beside_the_cases_runs(kind: type[KnownLoop]) -> None:
+    """They are tests of the suite, whose arguments may change."""
+    assert not kind(0, False, frozenset()).wrong()
 
 
 @pytest.mark.mxnet

@@ -198,8 +198,8 @@ class Spec:
     np_shape: bool = False
     reference_dtype: str = "float64"
     reference: str = ""
-    examples: int = 5
-    varying: int = 2
+    examples: int = 8
+    varying: int = 4
     also: tuple[str, ...] = ()
 
     def named(self) -> list[Spec]:

@@ -112,7 +112,7 @@ def pooling(d: Draw, a: Attributes) -> Inputs:
             a[name] = d.sizes(dims, low, high)
     if "pad" in a and d.boolean():
         a["pad"] = tuple(min(p, k - 1) for p, k in zip(a["pad"], a["kernel"]))
-    if a.get("pool_type") == "lp":
+    if a.get("pool_type") == "lp" and "p_value" not in a:
         a["p_value"] = d.pick([1, 2, 3])
     high = 5 if dims < 3 else 4
     shape = (d.integer(1, 2), d.integer(1, 3), *(k + d.integer(0, high - k) for k in a["kernel"]))
@@ -121,6 +121,12 @@ def pooling(d: Draw, a: Attributes) -> Inputs:
         shape, moving = channels_to_last(shape), tuple(range(1 + dims))
     low = 0.5 if a.get("p_value") in (1, 3) else -2.0  # a sum near 0 under a cube root is ill-posed
     return {"data": Tensor(shape, d.pick(["float32", "float32", "float16"]), low, distinct=True, dynamic=moving)}
+
+
+def padded_beyond(d: Draw, a: Attributes) -> Inputs:
+    """Padding on both sides, and a last window that reaches behind it; 0 would be the largest."""
+    a["kernel"], a["stride"], a["pad"] = (3, 3), (2, 2), (1, 1)
+    return {"data": Tensor((2, 2, d.pick([4, 6]), 4), low=-2, high=-1, distinct=True, dynamic=(0, 2, 3))}
 
 
 def pooling_v1(d: Draw, a: Attributes) -> Inputs:
@@ -244,7 +250,9 @@ SPECS = [
         examples=2,
         varying=12,
     ),
-    Spec("Pooling", {"pool_type": ["lp"], "global_pool": [True], "layout": [DEFAULT, "NHWC"]}, pooling, terms=window, examples=8),
+    Spec("Pooling", {"pool_type": ["max"], "pooling_convention": ["full"]}, padded_beyond, terms=window, examples=2),
+    Spec("Pooling", {"pool_type": ["lp"], "p_value": [1, 2, 3], "global_pool": [False, True], "layout": [DEFAULT, "NHWC"]}, pooling,
+         terms=window),
     Spec(
         "Pooling_v1",
         {"pool_type": ["max"], "pooling_convention": ["full"], "strided": [True]},

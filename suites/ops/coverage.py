@@ -22,6 +22,7 @@ from harness.operators.schema import AttributeType, parse, schemas
 from .case import DEFAULT, Case, Spec, all_specs
 
 NOT_COUNTED = ("ctx", "num_args", "name", "__profiler_scope__")
+PER_VALUE = 3  # how many cases the quick suite runs of each value of an attribute
 NOT_IN_NUMPY = "bfloat16"  # MXNet 1.9.1 cannot turn its bfloat16 arrays into anything that could be compared
 
 
@@ -156,12 +157,14 @@ def seed_of(spec: Spec, *what: Any) -> int:
 def suite_cases(spec: Spec) -> list[tuple[Case, bool]]:
     """What suites/ops/test_operators.py draws from a spec, each with whether its sizes vary."""
     found = [(case, False) for case in drawn(spec.cases(), spec.examples, seed_of(spec))]
-    found += [(case, False) for pair in spec.pairs() for case in drawn(spec.cases(pair), 2, seed_of(spec, *pair))]
+    found += [
+        (case, False) for pair in spec.pairs() for case in drawn(spec.cases(pair), PER_VALUE, seed_of(spec, *pair))
+    ]
     varying = drawn(spec.cases(), spec.varying, seed_of(spec, "varying"))
     return found + [(case, True) for case in varying if any(tensor.dynamic for tensor in case.inputs.values())]
 
 
-def cases_of(spec: Spec, per_value: int = 2, free: int | None = None, seed: int | None = None) -> list[Case]:
+def cases_of(spec: Spec, per_value: int = PER_VALUE, free: int | None = None, seed: int | None = None) -> list[Case]:
     """What the quick suite runs of one spec: some cases of each attribute value, and some with everything drawn."""
     found: list[Case] = []
     for number, pair in enumerate(spec.pairs()):

@@ -46,7 +46,7 @@ def box_encode(d: Draw, a: Attributes) -> Inputs:
     rng = _rng(d)
     batch, count, refs = d.integer(1, 3), d.integer(1, 5), d.integer(1, 4)
     return {
-        "samples": Tensor((batch, count), values=[-1, 0, 1]),
+        "samples": Tensor((batch, count), values=[-1, 0, 1, 0.3, 0.7]),
         "matches": given(rng.integers(0, refs, (batch, count))),
         "anchors": given(corner_boxes(rng, (batch, count))),
         "refs": given(corner_boxes(rng, (batch, refs))),
@@ -108,7 +108,8 @@ def proposal(d: Draw, a: Attributes) -> Inputs:
     height, width = d.sizes(2, 1, 3)
     stride = a.get("feature_stride", 16)
     scores = np.random.default_rng(d.integer(0, 999)).permutation(batch * 2 * kinds * height * width)
-    info = np.array([[height * stride + 3, width * stride + 5, d.pick([0.5, 1])]] * batch)
+    real = [max(size - d.pick([0, 1]), 1) for size in (height, width)]  # cells behind the image's own do not count
+    info = np.array([[real[0] * stride + 3, real[1] * stride + 5, d.pick([0.5, 1])]] * batch)
     return {
         "cls_prob": given((scores / scores.size).reshape(batch, 2 * kinds, height, width)),
         "bbox_pred": Tensor((batch, 4 * kinds, height, width), low=-0.3, high=0.3, values=(0,) if anchors else None),
@@ -121,17 +122,22 @@ def multi_proposal(d: Draw, a: Attributes) -> Inputs:
     return proposal(d, a)
 
 
-def regions(d: Draw, batch: int, high: float) -> np.ndarray:
+def regions(d: Draw, batch: int, high: float, backwards: bool = True) -> np.ndarray:
+    """Regions: some are tiny, partly outside, or have their corners in the wrong order; the image's number is cut."""
     rng, count = _rng(d), d.integer(1, 4)
     boxes = corner_boxes(rng, (count,), high) + rng.uniform(-0.5, 0.5, (count, 1))
-    return np.concatenate([rng.integers(0, batch, (count, 1)), boxes], 1)
+    boxes += high * rng.choice([0, 0, 0.5, -0.5], (count, 1))
+    boxes[:, 2:] = boxes[:, :2] + (boxes[:, 2:] - boxes[:, :2]) * rng.choice([1, 1, 1, 0.03], (count, 1))
+    if backwards:
+        boxes = np.where(rng.integers(0, 3, (count, 1)) == 0, boxes[:, [2, 3, 0, 1]], boxes)
+    return np.concatenate([rng.integers(0, batch, (count, 1)) + rng.choice([0, 0.4], (count, 1)), boxes], 1)
 
 
 def roi_align(d: Draw, a: Attributes) -> Inputs:
     batch = d.integer(1, 3)
     height, width = d.sizes(2, 1, 6)
     bins = int(np.prod(a["pooled_size"])) if a.get("position_sensitive") else 1
-    rois = regions(d, batch, max(height, width) / a["spatial_scale"])
+    rois = regions(d, batch, max(height, width) / a["spatial_scale"], not a.get("aligned"))
     dtype = d.pick(["float32", "float32", "float64"])
     return {
         "data": Tensor((batch, bins * d.integer(1, 2), height, width), dtype, dynamic=(0,)),
@@ -165,7 +171,7 @@ def psroi_pooling(d: Draw, a: Attributes) -> Inputs:
 
 _PROPOSAL = {
     "rpn_pre_nms_top_n": [DEFAULT, 5, 0],
-    "rpn_post_nms_top_n": [3, 8, 20],
+    "rpn_post_nms_top_n": [DEFAULT, 3, 8, 20],
     "threshold": [DEFAULT, 0.2],
     "rpn_min_size": [0, 9],
     "scales": [(1,), (0.5, 2), DEFAULT],
@@ -193,7 +199,7 @@ SPECS = [
     Spec("_contrib_box_encode", {}, box_encode, outputs=2, reference_dtype="float32"),
     Spec(
         "_contrib_bipartite_matching",
-        {"is_ascend": [DEFAULT, True, False], "threshold": [1e-12, 0.4, 0.8], "topk": [DEFAULT, 1, 2, 10]},
+        {"is_ascend": [DEFAULT, True, False], "threshold": [1e-12, 0.4, 0.8], "topk": [DEFAULT, 0, 1, 2, 10]},
         bipartite,
         outputs=2,
     ),
@@ -278,7 +284,7 @@ SPECS = [
         {
             "pooled_size": [(1, 1), (2, 3)],
             "spatial_scale": [1.0, 0.25],
-            "sample_ratio": [DEFAULT, 1, 2],
+            "sample_ratio": [DEFAULT, 0, 1, 2],
             "position_sensitive": [DEFAULT, True],
             "aligned": [DEFAULT, True],
         },

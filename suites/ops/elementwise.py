@@ -261,13 +261,13 @@ MIXED_INTEGERS = [
 ]
 
 
-def promoted(kinds, left=(-9, 9), right=(-9, 9)) -> Build:
+def promoted(kinds, left=(-9, 9), right=(-9, 9), low=0) -> Build:
     def build(d: Draw, a: Attributes) -> Inputs:
         types = d.pick(kinds)
-        shapes = d.broadcastable((0, 4), low=0)
+        shapes = d.broadcastable((0, 4), low=low)
         return {
-            name: Tensor(shape, dtype, low, high)
-            for name, shape, dtype, (low, high) in zip(("lhs", "rhs"), shapes, types, (left, right))
+            name: Tensor(shape, dtype, *between)
+            for name, shape, dtype, between in zip(("lhs", "rhs"), shapes, types, (left, right))
         }
 
     return build
@@ -294,6 +294,8 @@ def np_binary_specs() -> list[Spec]:
         ("power", everything, dict(left=(1, 3), right=(0, 3))),
     ):
         found.append(Spec(f"_npi_{name}", {}, promoted(kinds, **draws), np_shape=True, examples=10))
+        if ("bool", "bool") in kinds:
+            found.append(Spec(f"_npi_{name}", {}, promoted([("bool", "bool")], low=3), np_shape=True, examples=3))
     return found
 
 
@@ -402,6 +404,7 @@ SPECS = [
     Spec("smooth_l1", {**EDGY, "scalar": [DEFAULT, 1.0, 2.0, 0.5]}, unary("data", values=EDGES)),
     Spec("_contrib_quadratic", {"a": [DEFAULT, 1.5, -2.0], "b": [DEFAULT, 0.5, 3.0], "c": [DEFAULT, 1.0, -1.0]}, unary("data")),
     Spec("clip", {"a_min": [-3.0, -1.5], "a_max": [2.0, 3.5, -1.0]}, clipped, examples=10),
+    Spec("clip", {"a_min": [-3e9, -3.0], "a_max": [200.0, 3e9]}, clipped),
     Spec("Cast", {"dtype": ["bool", "float16", "float32", "float64", "int32", "int64", "int8", "uint8"]}, casted, reference_dtype="float32", examples=15),
     Spec("amp_cast", {"numbers": [True], "dtype": ["float16", "float32", "float64", "int32", "int64", "int8", "uint8"]}, casted, reference_dtype="float32"),
     Spec("amp_multicast", {"num_outputs": [1, 3], "cast_narrow": [DEFAULT, False, True]}, multicast, outputs=lambda a: int(a["num_outputs"]), reference_dtype="float32"),

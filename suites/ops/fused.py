@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,10 +62,15 @@ def taken(a: Attributes, *names: str) -> Attributes:
     return {name: a.pop(name) for name in names if name in a}
 
 
-def peaked(rng: np.random.Generator, shape: tuple[int, ...], exponents: Sequence[int]) -> np.ndarray:
-    """Weights of a few steps of 2^-exponent, and 127.5 steps once in each channel."""
-    whole = rng.integers(-20, 21, shape).astype(np.float64).reshape(shape[0], -1)
-    whole[:, rng.integers(whole.shape[1])] = rng.choice([-127.5, 127.5], shape[0])
+def large(dtype: str, shape: tuple[int, ...]) -> Tensor:
+    """Small integers of one sign, of which many make a sum that float32 does not hold."""
+    return Tensor(shape, dtype, low=119, high=np.iinfo(dtype).max)
+
+
+def peaked(rng: np.random.Generator, shape: tuple[int, ...], exponents: Sequence[int], low: int = -20) -> np.ndarray:
+    """Weights of some steps of 2^-exponent, and 127.5 steps once in each channel."""
+    whole = rng.integers(low, 128 if low > 0 else 21, shape).astype(np.float64).reshape(shape[0], -1)
+    whole[:, rng.integers(whole.shape[1])] = rng.choice([-127.5, 127.5] if low < 0 else [127.5], shape[0])
     return (whole * np.exp2(-np.asarray(exponents, float))[:, None]).reshape(shape)
 
 
@@ -78,9 +84,10 @@ def fixed(values: np.ndarray, const: bool = True) -> Tensor:
 def convolution(d: Draw, a: Attributes) -> Inputs:
     mode, act, after, norm, group = (a.pop(n, None) for n in ("mode", "act", "after", "norm", "num_group"))
     conv = {**taken(a, "kernel", "stride", "pad", "dilate", "no_bias"), "num_group": group or 1}
-    channels = conv["num_filter"] = 4
+    conv["num_filter"] = 4
+    channels = 64 if a.get("many") else 4
     kernel = conv["kernel"]
-    shape = (d.integer(1, 2), 4, *d.sizes(len(kernel), 5 if "dilate" in conv else 3, 6))
+    shape = (d.integer(1, 2), channels, *d.sizes(len(kernel), 5 if "dilate" in conv else 3, 6))
     inside = Inside("data")
     names = ["weight"] if conv.get("no_bias") else ["weight", "bias"]
     inside.add("Convolution", conv, names)
@@ -97,7 +104,7 @@ def convolution(d: Draw, a: Attributes) -> Inputs:
             a["with_postsum_relu" if d.boolean() else "with_postsum_act"] = True
     a.pop("old", None)
     a[SUBGRAPHS] = (inside.json(),)
-    weights = (channels, 4 // conv["num_group"], *kernel)
+    weights = (4, channels // conv["num_group"], *kernel)
     if mode == "float":
         return _float_inputs(d, a, shape, weights, conv, norm)
     return _small_inputs(d, a, shape, weights, conv, (mode == "calibrated", act, after, norm))
@@ -129,18 +136,19 @@ def _small_inputs(
 ) -> Inputs:
     """What an INT8 convolution takes; its result has ``2^(j + k) / odd`` steps."""
     is_calibrated, act, after, norm = what
-    a["quantized"] = True
+    a["quantized"], many = True, a.pop("many", False)
     j, k = d.integer(3, 6), d.integer(4, 7)
     rng = np.random.default_rng(d.integer(0, 999))
     dtype, own = d.pick(["int8", "uint8"]), d.pick(["int8", "uint8"])
     exponents = k - rng.integers(0, 2, weights[0]) if is_calibrated else np.full(weights[0], k)
 
     def shifts() -> Tensor:
-        return fixed(rng.integers(-900, 900, weights[:1]) * 2.0 ** -(j + k))
+        whole = rng.integers(-900, 900, weights[:1]) + rng.choice([0, 0.3])  # the last ones are no steps of the product
+        return fixed(whole * 2.0 ** -(j + k))
 
     found = {
-        "data": integers(d, dtype, shape, dynamic=(0,)),
-        "weight": fixed(peaked(rng, weights, exponents)),
+        "data": large(dtype, shape) if many else integers(d, dtype, shape, dynamic=(0,)),
+        "weight": fixed(peaked(rng, weights, exponents, low=119 if many else -20)),
         **({} if conv.get("no_bias") else {"bias": shifts()}),
     }
     if norm is not None:
@@ -184,7 +192,8 @@ def dense(d: Draw, a: Attributes) -> Inputs:
     mode, act = a.pop("mode"), a.pop("act", None)
     layer = taken(a, "no_bias", "flatten")
     layer["num_hidden"] = d.integer(1, 4)
-    shape = d.shape((2, 4))
+    many = a.pop("many", False)
+    shape = (2, 1200) if many else d.shape((2, 4))
     width = int(np.prod(shape[1:])) if layer.get("flatten", True) else shape[-1]
     inside = Inside("data")
     inside.add("FullyConnected", layer, ["weight"] if layer.get("no_bias") else ["weight", "bias"])
@@ -194,24 +203,31 @@ def dense(d: Draw, a: Attributes) -> Inputs:
     a[SUBGRAPHS] = (inside.json(),)
     weights, has_bias = (layer["num_hidden"], width), not layer.get("no_bias")
     if mode == "float":
-        plain = {"data": Tensor(shape, dynamic=(0,)), "weight": Tensor(weights, const=d.boolean())}
-        return {**plain, **({"bias": Tensor(weights[:1])} if has_bias else {})}
+        top, part = (1.0, 1.0 / width) if act == "gelu" else (2.0, 2.0)  # far below 0 it loses digits, in MXNet too
+        plain = {
+            "data": Tensor(shape, low=-top, high=top, dynamic=(0,)),
+            "weight": Tensor(weights, low=-part, high=part, const=d.boolean()),
+        }
+        return {**plain, **({"bias": Tensor(weights[:1], low=-top, high=top)} if has_bias else {})}
     a["quantized"] = True
     j, k, dtype = d.integer(3, 6), d.integer(4, 7), d.pick(["int8", "uint8"])
     if mode == "calibrated":
         calibrate(a, "int8" if act in DENSE_SIGNED else "uint8", 2.0 ** (j + k) / d.pick(ODD))
-    found = {"data": integers(d, dtype, shape, dynamic=(0,))}
+    found = {"data": large(dtype, shape) if many else integers(d, dtype, shape, dynamic=(0,))}
     if "channel_wise_quantize" in a:  # False counts as True in MXNet
         rng = np.random.default_rng(d.integer(0, 999))
         found["weight"] = fixed(peaked(rng, weights, k - rng.integers(0, 2, weights[0])))
         if has_bias:
             found["bias"] = fixed(rng.integers(-900, 900, weights[:1]) * 2.0 ** -(j + k))
         return {**found, **bounds(d, dtype, 2.0**j)}
-    found["weight"] = integers(d, "int8", weights, const=d.boolean())
+    found["weight"] = (
+        replace(large("int8", weights), const=True) if many else integers(d, "int8", weights, const=d.boolean())
+    )
     ranges = {**bounds(d, dtype, 2.0**j), **bounds(d, "int8", 2.0**k, "w_")}
     if has_bias:
         found["bias"] = Tensor(weights[:1], "int8", low=-120, high=120, const=d.boolean())
-        ranges |= bounds(d, "int8", 2.0 ** d.integer(3, 6), "b_")
+        of_bias = d.pick([2.0**3, 2.0**6, 3 * 2.0 ** (j + k - 2)])  # the last one's are no whole steps of the product
+        ranges |= bounds(d, "int8", of_bias, "b_")
     return {**found, **ranges}
 
 
@@ -230,14 +246,14 @@ def attention(d: Draw, a: Attributes) -> Inputs:
         found = {"data": Tensor(shape)}
         return {**found, "attention": Tensor(scores)} if values else found
     a["quantized"] = True
-    if mode == "float":
+    if mode in ("float", "scaled"):
         a["enable_float_output"] = True
     found = {"data": integers(d, "int8", shape)}
     ranges = bounds(d, "int8", 2.0**4)
     if values:
         found["attention"] = integers(d, "uint8", scores)
         ranges |= bounds(d, "uint8", 2.0**8, "attention_")
-    if mode == "calibrated":  # a depth of 4 halves the scores: a quarter instead of a half leaves no ties
+    if mode in ("calibrated", "scaled"):  # a depth of 4 halves the scores: a quarter instead of a half leaves no ties
         calibrate(a, "int8", 2.0 ** (13 if values else 9) / d.pick(ODD))
     return {**found, **ranges}
 
@@ -258,6 +274,8 @@ SPECS = [
         convolution,
         **_F,
     ),
+    Spec(_CONV, {"kernel": [(3, 3)], "mode": ["exact"], "many": [True]}, convolution, **{**_F, "examples": 2}),
+    Spec(_DENSE, {"mode": ["exact"], "many": [True], "no_bias": [True]}, dense, **{**_F, "examples": 2}),
     Spec(_CONV, {**SIMPLE, "mode": ["exact"], "act": EXACT_ACTS, "norm": NORMS}, convolution, **_F),
     Spec(
         _CONV,
@@ -345,7 +363,7 @@ SPECS = [
     ),
     Spec(
         "_sg_mkldnn_selfatt_valatt",
-        {"heads": [1, 2], "values": [True], "mode": ["plain", "calibrated", "float", "exact"]},
+        {"heads": [1, 2], "values": [True], "mode": ["plain", "calibrated", "float", "exact", "scaled"]},
         attention,
         **_F,
     ),

@@ -55,6 +55,7 @@ SPECS = [
         resized,
         reference_dtype="float32",
     ),
+    Spec("_image_resize", {"size": [(2,), (7,)], "keep_ratio": [True]}, resized, reference_dtype="float32"),
 ]
 
 
@@ -71,5 +72,12 @@ LIMITATIONS = [
         _has_middle,
         Case("_image_flip_left_right", {}, {"data": Tensor((2, 3, 1), values=np.arange(1.0, 7).reshape(2, 3, 1))}),
         stable=False,
+    ),
+    Limitation(
+        ("_image_adjust_lighting",),
+        "an image with one channel: MXNet writes nothing into its answer",
+        "UNSUPPORTED",
+        lambda case: case.inputs["data"].shape[2] == 1,
+        Case("_image_adjust_lighting", {"alpha": "(0.1, 0.2, 0.3)"}, {"data": Tensor((2, 3, 1), low=0, high=255)}),
     ),
 ]

@@ -54,7 +54,7 @@ def open_sliced(d: Draw, a: Attributes) -> Inputs:
     a["end"] = OPEN[a["begin"]]
     if a["begin"] in OPEN_STEPS and d.boolean():
         a["step"] = (d.pick(OPEN_STEPS[a["begin"]]), *(None,) * (len(a["begin"]) - 1))
-    return {"data": moved(d, (4, 5, 6), dynamic=(0,))}
+    return {"data": moved(d, (d.pick((4, 5)), 5, 6), dynamic=(0,))}
 
 
 def shape_like(d: Draw, a: Attributes) -> Inputs:
@@ -95,6 +95,15 @@ def taken(d: Draw, a: Attributes) -> Inputs:
         "a": moved(d, data, dynamic=() if a.get("mode") == "raise" else (0, 1, 2)),
         "indices": keys(d, d.shape((1, 2)), low, size - 1 + outside, types, dynamic=(0,), const=d.boolean()),
     }
+
+
+def taken_once(d: Draw, a: Attributes) -> Inputs:
+    """One slice, by an index without axes."""
+    shape = d.shape((1, 3), 2)
+    where = keys(d, (), -3, shape[0] + 2)
+    if "keepdims" in a:  # pick has it, and takes one element of a vector
+        return {"data": moved(d, shape[:1], dynamic=(0,)), "index": where}
+    return {"a": moved(d, shape, dynamic=(0,)), "indices": where}
 
 
 def embedded(d: Draw, a: Attributes) -> Inputs:
@@ -213,6 +222,8 @@ SPECS = [
     Spec("slice", {"begin": list(STEPS)}, stepped),
     Spec("slice", {"begin": [(None,)], "end": [(None,)], "step": [(2,), (-1,)]}, cube, examples=2),
     Spec("slice", {"begin": list(OPEN)}, open_sliced, varying=10),
+    Spec("slice", {"begin": [(None,)], "end": [(None,)], "step": [(2,), (-2,), (-3,)]},
+         lambda d, a: {"data": moved(d, (d.pick((5, 4)), 2), dynamic=(0,))}, examples=1, varying=6),
     Spec("slice_axis", {"axis": AXIS, "begin": [0, 1, -3], "end": [None, 3, -1]}, cube,
          legal=lambda a: (a["begin"], a["end"]) != (-3, 3)),
     Spec("slice_like", {"axes": [DEFAULT, (), (0,), (1, 2), (-1,)]}, shape_like, varying=8),
@@ -222,6 +233,8 @@ SPECS = [
     Spec("_slice_assign", {}, strided, examples=2),
     Spec("_slice_assign_scalar", {"scalar": [1.5]}, strided, examples=2),
     Spec("take", {"axis": [DEFAULT, 0, 1, -1], "mode": [DEFAULT, "clip", "wrap", "raise"]}, taken),
+    Spec("take", {"axis": [0], "mode": ["clip", "wrap"]}, taken_once, np_shape=True, examples=2, varying=3),
+    Spec("pick", {"keepdims": [True, False], "mode": ["clip", "wrap"]}, taken_once, np_shape=True, examples=2, varying=3),
     Spec("Embedding", {"input_dim": [1, 6], "output_dim": [1, 4], "sparse_grad": [DEFAULT, False],
                        "dtype": [DEFAULT, "float32", "float16", "float64", "int32", "int64", "int8", "uint8"]}, embedded),
     Spec("_contrib_SparseEmbedding", {"input_dim": [2, 6], "output_dim": [1, 4],

@@ -136,6 +136,12 @@ def length(a: Attributes, inputs: Inputs) -> int:
     return max((max(tensor.shape, default=1) for tensor in inputs.values()), default=1)
 
 
+def long_sums(d: Draw, a: Attributes) -> Inputs:
+    """Small integers whose sums of products float32 does not hold."""
+    a["num_args"] = 2
+    return {name: Tensor((2, 1201), "int8", low=119, high=127) for name in ("data0", "data1")}
+
+
 BOTH = [DEFAULT, False, True]
 
 SPECS = [
@@ -150,6 +156,7 @@ SPECS = [
          legal=lambda a: len(a["a_axes_summed"]) == len(a["b_axes_summed"]), np_shape=True,
          terms=lambda a, i: length(a, i) ** 2),
     Spec("_npi_tensordot_int_axes", {"axes": [0, 1, 2]}, tensordot_int, np_shape=True, terms=lambda a, i: length(a, i) ** 2),
+    Spec("_npi_einsum", {"subscripts": ["ij,ij->i"]}, long_sums, np_shape=True, examples=1),
     Spec("_npi_einsum", {"subscripts": EQUATIONS, "optimize": [DEFAULT, 0, 1]}, einsum, np_shape=True,
          terms=lambda a, i: length(a, i) ** 3, examples=20),
 ]  # fmt: skip

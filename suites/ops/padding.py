@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from .case import DEFAULT, Attributes, Draw, Inputs, Spec, Tensor
@@ -30,6 +32,12 @@ def cropped_like(d: Draw, a: Attributes) -> Inputs:
     a["num_args"] = 2
     data = (*d.sizes(2, 1, 3), *d.sizes(2, 6, 8))
     return {"data": Tensor(data, dynamic=(0, 2, 3)), "like": Tensor((1, 1, *d.sizes(2, 1, 4)), dynamic=(2, 3))}
+
+
+def cropped_half(d: Draw, a: Attributes) -> Inputs:
+    """The sizes of one of the two inputs vary."""
+    inputs, kept = cropped_like(d, a), a.pop("kept")
+    return {name: replace(tensor, dynamic=()) if name == kept else tensor for name, tensor in inputs.items()}
 
 
 def windows(d: Draw, a: Attributes) -> Inputs:
@@ -67,6 +75,7 @@ SPECS = [
     Spec("Crop", {"h_w": [(2, 3), (4, 1)], "center_crop": [True]}, cropped, **F32),
     Spec("Crop", {"offset": [DEFAULT, (1, 0), (0, 2)], "center_crop": [DEFAULT, False]}, cropped_like, **F32),
     Spec("Crop", {"center_crop": [True]}, cropped_like, **F32),
+    Spec("Crop", {"kept": ["data", "like"], "center_crop": [False, True]}, cropped_half, examples=1, **F32),
     Spec("im2col", GEOMETRY, windows),
     Spec("col2im", {**GEOMETRY, "output_size": [(5, 6), (6, 5)]}, columns, terms=lambda a, i: 6),
 ]  # fmt: skip

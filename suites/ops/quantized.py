@@ -166,14 +166,17 @@ def convolved(d: Draw, a: Attributes) -> Inputs:
 def dense(d: Draw, a: Attributes) -> Inputs:
     dtype = d.pick(["int8", "uint8"])
     many = a.pop("many", False)  # so many terms that float32 does not hold their sum
+    low = 119 if many == "positive" else -127
     shape = (2, 1200) if many else d.shape((2, 3))
     width = int(np.prod(shape[1:])) if a.get("flatten", True) else shape[-1]
     a["num_hidden"] = 2 if many else d.integer(1, 4)
     bias = {} if a.get("no_bias") else {"bias": Tensor((a["num_hidden"],), "int8", low=-127, high=127)}
     b_range = bounds(d, "int8", d.pick([16, 2**12]), "b_") if bias else {}  # the second has parts to truncate
     return {
-        "data": integers(d, dtype, shape, dynamic=(0,)),
-        "weight": Tensor((2, width), "int8", low=-127, high=127, const=True)
+        "data": Tensor(shape, dtype, low=119, high=255 if dtype == "uint8" else 127)
+        if many == "positive"
+        else integers(d, dtype, shape, dynamic=(0,)),
+        "weight": Tensor((2, width), "int8", low=low, high=127, const=True)
         if many
         else integers(d, "int8", (a["num_hidden"], width), const=d.boolean()),
         **bias,
@@ -315,7 +318,7 @@ SPECS = [
     ),
     Spec(
         "_contrib_quantized_fully_connected",
-        {"no_bias": [True], "many": [True]},
+        {"no_bias": [True], "many": [True, "positive"]},
         dense,
         reference=ANSWER,
         examples=3,

@@ -28,8 +28,11 @@ def rnn(d: Draw, a: Attributes) -> Inputs:
     gates = GATES[a["mode"]] * size
     count = 0
 
+    from_zeros = a.pop("from_zeros", False)
+
     def initial(shape: tuple[int, ...]) -> Tensor:
-        return Tensor(shape, values=[0.0], const=True) if d.integer(0, 3) == 0 else Tensor(shape, const=d.boolean())
+        zeros = from_zeros or d.integer(0, 3) == 0
+        return Tensor(shape, values=[0.0], const=True) if zeros else Tensor(shape, const=d.boolean())
 
     for layer in range(layers):
         inputs = features if layer == 0 else width * directions
@@ -158,5 +161,27 @@ SPECS = [
         outputs=outputs,
         terms=lambda a, i: 64,
         reference=f"{__name__}:reference",
+    ),
+    *(  # states that are zeros for certain, where a layer is written out
+        Spec(
+            "RNN",
+            {
+                "mode": ["lstm"],
+                "state_size": [3],
+                "num_layers": [1, 2],
+                "state_outputs": [True],
+                "from_zeros": [True],
+                **more,
+            },
+            rnn,
+            outputs=outputs,
+            terms=lambda a, i: 64,
+            reference=f"{__name__}:reference",
+            examples=2,
+        )
+        for more in (
+            {"projection_size": [2]},
+            {"lstm_state_clip_min": [-0.4], "lstm_state_clip_max": [0.3]},
+        )
     ),
 ]

@@ -79,7 +79,7 @@ def averaged(d: Draw, a: Attributes) -> Inputs:
     shape = d.sizes(rank_for(d, axis), 1, 4)
     inputs = {"a": Tensor(shape, dynamic=(0,))}
     if a.get("weighted", True):
-        flat = isinstance(axis, tuple) and len(axis) == 1 and d.boolean()
+        flat = a.pop("flat", False) or (isinstance(axis, tuple) and len(axis) == 1 and d.boolean())
         inputs["weights"] = Tensor((shape[axis[0]],) if flat else shape, low=0.5, high=2.0)
     return inputs
 
@@ -93,9 +93,9 @@ def crossed(d: Draw, a: Attributes) -> Inputs:
 
 
 def listed(d: Draw, a: Attributes) -> Inputs:
-    number = d.integer(1, 4)
+    number, dtype = d.integer(1, 4), d.pick(("float32", "float16"))
     a["num_arrays"] = number
-    return {f"data_{i}": Tensor(d.shape((1, 3))) for i in range(number)}
+    return {f"data_{i}": Tensor(d.shape((1, 3)), dtype) for i in range(number)}
 
 
 def differenced(d: Draw, a: Attributes) -> Inputs:
@@ -120,7 +120,8 @@ def one_end(a: Attributes) -> bool:
 
 
 def polynomial(d: Draw, a: Attributes) -> Inputs:
-    return {"p": Tensor(d.sizes(1, 1, 5), const=d.boolean()), "x": Tensor(d.shape((1, 3)), dynamic=(0,))}
+    shape = d.shape((0, 3))
+    return {"p": Tensor(d.sizes(1, 1, 5), const=d.boolean()), "x": Tensor(shape, dynamic=(0,) if shape else ())}
 
 
 def ranked(d: Draw, a: Attributes) -> Inputs:
@@ -151,6 +152,7 @@ SPECS = [
     Spec("sum", LEGACY, tensor((*FLOATS, *INTEGERS), -9, 9), terms=elements, also=("nansum",), examples=8),
     Spec("nansum", {"axis": [DEFAULT, 0]}, tensor(("float32",), values=(NAN, 1.5, -2.0, 4.0)), terms=elements, also=("nanprod",)),
     Spec("mean", LEGACY, tensor((*FLOATS, "int32", "int64"), -9, 9), terms=elements, examples=8),
+    Spec("mean", {"axis": [DEFAULT, 0, (0, 1)]}, lambda d, a: {"data": Tensor(d.shape((2, 3), high=4), d.pick(("int8", "uint8")), -9, 9)}, examples=3),
     Spec("prod", LEGACY, tensor((*FLOATS, "int32", "int64", "int8"), -2, 2, sizes=(1, 3)), terms=elements, also=("nanprod",), examples=8),
     Spec("max", LEGACY, tensor((*FLOATS, *INTEGERS), -9, 9, values=(INF, -INF, 0.0, -0.0), distinct=True), also=("min",), examples=8),
     Spec("norm", {"ord": [DEFAULT, 1, 2], "axis": [DEFAULT, None, 0, -1, (1,), (0, 2)], "keepdims": [DEFAULT, False, True], "out_dtype": [DEFAULT, None]}, tensor(("float32",)), terms=elements, reference_dtype="float32"),
@@ -164,6 +166,7 @@ SPECS = [
     Spec("_npi_var", {**NP, "dtype": [DEFAULT, None, "float32"], "ddof": [DEFAULT, 0, 1]}, tensor(("float32",), name="a", sizes=(2, 4)), legal=lambda a: a.get("axis") != (), terms=elements, np_shape=True, also=("_npi_std",)),
     Spec("_npi_var", {"axis": [DEFAULT, (0,), (0, 2)], "dtype": ["float16", "float64"], "ddof": [DEFAULT, 1]}, of_type("dtype", "a", (2, 4)), terms=elements, np_shape=True, reference_dtype="float32", also=("_npi_std",)),
     Spec("_npi_average", {"axis": [DEFAULT, None, (0,), (-1,), (0, 2)], "returned": [DEFAULT, False, True], "weighted": [DEFAULT, True, False]}, averaged, terms=elements, outputs=2, np_shape=True),
+    Spec("_npi_average", {"axis": [(0,), (-1,), (1,)], "flat": [True], "returned": [False, True]}, averaged, terms=elements, outputs=2, np_shape=True, examples=3),
     Spec("argmax", LAST, tensor((*FLOATS, "int32"), -9, 9, distinct=True, rank=(2, 4)), also=("argmin",), reference_dtype="float32"),
     Spec("_npi_argmax", LAST, tensor((*FLOATS, "int32"), -9, 9, distinct=True, rank=(2, 4)), np_shape=True, also=("_npi_argmin",)),
     Spec("argmax_channel", {}, tensor(("float32",), distinct=True, rank=(2, 2)), reference_dtype="float32"),
@@ -173,5 +176,6 @@ SPECS = [
     Spec("_npi_diff", {"n": [DEFAULT, 0, 1, 2, 3], "axis": [DEFAULT, -1, 0, 1]}, differenced, np_shape=True, terms=lambda a, i: 8),
     Spec("_npi_ediff1d", {"to_begin_arr_given": [DEFAULT, False, True], "to_end_arr_given": [DEFAULT, False, True], "to_begin_scalar": [DEFAULT, None, 1.5], "to_end_scalar": [DEFAULT, None, -2.0]}, ends, legal=one_end, np_shape=True),
     Spec("_npi_polyval", {}, polynomial, np_shape=True, terms=lambda a, i: 5),
+    Spec("_npi_polyval", {}, lambda d, a: {"p": Tensor((3,)), "x": Tensor(())}, np_shape=True, terms=lambda a, i: 5, examples=1),
     Spec("_npi_percentile", {"axis": [DEFAULT, None, (0,), (-1,), (0, 2)], "interpolation": [DEFAULT, "linear", "lower", "higher", "nearest", "midpoint"], "keepdims": [DEFAULT, False, True], "q_scalar": [DEFAULT, 30.0, 75.0]}, ranked, np_shape=True, reference_dtype="float32", examples=8),
 ]  # fmt: skip

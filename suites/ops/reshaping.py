@@ -12,10 +12,11 @@ EDGES = (np.nan, np.inf, -np.inf, -0.0, 1.5, -3e38)
 
 
 def moved(d: Draw, shape: tuple[int, ...], dtypes: tuple[str, ...] = NUMBERS, dynamic: tuple[int, ...] = ()) -> Tensor:
-    """A tensor whose elements an operator only moves: any type, edge values included."""
+    """A tensor whose elements an operator only moves: any type, edge values and integers of any size included."""
     dtype = d.pick(dtypes)
     values = EDGES if dtype == "float32" and d.boolean() else None
-    return Tensor(shape, dtype, low=-100, high=100, values=values, dynamic=dynamic)
+    reach = 100 if np.dtype(dtype).kind == "f" else 2**40
+    return Tensor(shape, dtype, low=-reach, high=reach, values=values, dynamic=dynamic)
 
 
 def any_data(rank: tuple[int, int], dtypes: tuple[str, ...] = NUMBERS, low: int = 1, dynamic: bool = True) -> Build:
@@ -233,13 +234,16 @@ SPECS = [
     Spec("diag", {"k": [DEFAULT, 0, 1, -1, 3, -2], "axis1": [DEFAULT, 1, -1], "axis2": [DEFAULT, 2, -2]}, diagonals,
          legal=lambda a: (a.get("axis1", 0) - a.get("axis2", 1)) % 3 != 0),
     Spec("_np_diag", {"k": [DEFAULT, 0, 1, -1, 3, -7]}, lambda d, a: {"data": moved(d, d.shape((1, 2)))}, np_shape=True),
+    Spec("_np_diag", {"k": [0, 1]}, lambda d, a: {"data": Tensor((0,))}, np_shape=True, examples=1),
     # Not of nothing: MXNet's process ends with it.
     Spec("_np_diagflat", {"k": [DEFAULT, 0, 2, -1]}, any_data((1, 3), dynamic=False), np_shape=True),
     Spec("_np_diagonal", {"offset": [DEFAULT, 0, 1, -2, 9], "axis1": [DEFAULT, 1, -1], "axis2": [DEFAULT, 2, -2]}, planes,
          legal=lambda a: (a.get("axis1", 0) - a.get("axis2", 1)) % 3 != 0, np_shape=True),
     Spec("_np_trace", {"offset": [DEFAULT, 0, 1, -2, 9], "axis1": [DEFAULT, 1, -1], "axis2": [DEFAULT, 2, -2]},
-         lambda d, a: {"data": Tensor(d.shape(3, 3, 5), d.pick(("float32", "float64", "int32", "int64", "int8", "uint8")), low=-100, high=100)},
+         lambda d, a: {"data": Tensor(d.shape(3, 3, 5), d.pick(("float32", "float64", "float16", "int32", "int8", "uint8")), low=-100, high=100)},
          legal=lambda a: (a.get("axis1", 0) - a.get("axis2", 1)) % 3 != 0, np_shape=True, terms=lambda a, i: 5),
+    Spec("_np_trace", {"offset": [0, -1]}, lambda d, a: {"data": Tensor(d.shape(3, 3, 5), "int64", low=-(2**40), high=2**40)},
+         np_shape=True, examples=1),
     Spec("_npi_tril", {"k": [DEFAULT, 0, 1, -1, 4, -5]}, lambda d, a: {"data": moved(d, d.shape((1, 4)), NUMBERS)}, np_shape=True),
     Spec("tile", {"reps": [(1,), (2,), (2, 3), (1, 1, 2), (2, 1, 3, 1), ()]}, any_data((1, 3))),
     Spec("tile", {"reps": [(0, 2), (2,), ()]}, any_data((0, 2), dynamic=False), np_shape=True),

@@ -93,5 +93,6 @@ SPECS = [
         {"output_size": [DEFAULT, (1,), (2,), (3, 2), (1, 4), (6, 5)]},
         lambda d, a: {"data": Tensor(d.sizes(4, 1, 6), dynamic=(0, 2, 3))},
         terms=lambda a, i: 36,
+        varying=10,
     ),
 ]

@@ -9,7 +9,7 @@ from hypothesis import given, seed, settings
 
 from .case import Spec, all_specs
 from .check import check
-from .coverage import seed_of
+from .coverage import PER_VALUE, seed_of
 
 SPECS = all_specs()
 PAIRS = [(spec, name, value) for spec in SPECS for name, value in spec.pairs()]
@@ -34,7 +34,7 @@ def test_attribute_value(pair: tuple[Spec, str, object]) -> None:
     spec, name, value = pair
 
     @seed(seed_of(spec, name, value))
-    @settings(max_examples=2)
+    @settings(max_examples=PER_VALUE)
     @given(case=spec.cases((name, value)))
     def run(case):
         check(case)
