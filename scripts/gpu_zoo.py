@@ -74,11 +74,11 @@ def of_gluoncv(name: str) -> Network:
     cut = run_zoo.without_sorting(symbol)
     if cut is not None:
         symbol, jumps, places = cut
-        found = run_zoo.run_mxnet(jumps, {"data": data, **params}, "float32")
+        found = run_zoo.run_mxnet(run_zoo.with_masked_regions(jumps), {"data": data, **params}, "float32")
         needed = set(symbol.list_inputs())
         inputs = {n: a for n, a in [("data", data), *zip(places, found)] if n in needed}
     graph, kept = read_model(symbol, params, list(inputs))
-    return Network(graph, kept, inputs, read_model(run_zoo.in_float64(symbol), params, list(inputs))[0])
+    return Network(graph, kept, inputs, read_model(run_zoo.in_float64(run_zoo.with_masked_regions(symbol)), params, list(inputs))[0])
 
 
 def options_of(engine: str, precision: str, level: int, inputs: Arrays) -> Row:

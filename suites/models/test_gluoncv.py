@@ -32,6 +32,7 @@ SLOW = (
     "icnet_resnet50_citys",
     "danet_resnet50_citys",
     "faster_rcnn_resnet50_v1b_voc",
+    "faster_rcnn_fpn_resnet50_v1b_coco",
     "mask_rcnn_fpn_resnet18_v1b_coco",
     "center_net_resnet18_v1b_dcnv2_voc",
     "alpha_pose_resnet101_v1b_coco",
@@ -79,3 +80,21 @@ def test_a_small_fault_is_seen() -> None:
     assert run_zoo.held_to_mxnet(symbol, inputs, params, right)[1] <= 1
     wrong = run_zoo._compile(symbol, {"conv_weight": params["conv_weight"] * np.float32(1.0001)}, inputs)
     assert run_zoo.held_to_mxnet(symbol, inputs, params, wrong)[1] > 1
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_regions_of_a_negative_image_are_zero(batch: int) -> None:
+    """Feature pyramids mask the regions of other levels so; with one image they were taken from it."""
+    mx = run_zoo._prepare()
+    symbol = mx.sym.contrib.ROIAlign(
+        mx.sym.var("data"), mx.sym.var("rois"), pooled_size=(2, 3), spatial_scale=0.5, sample_ratio=2, name="align"
+    )
+    rng = np.random.default_rng(5)
+    rois = np.array([[0, 1, 1, 9, 9], [-1, -1, -1, -1, -1], [-1, 1, 1, 9, 9], [batch - 1, 2, 4, 15, 7]], np.float32)
+    inputs = {"data": rng.standard_normal((batch, 3, 8, 8)).astype(np.float32), "rois": rois}
+    (found,) = run_zoo._compile(symbol, {}, inputs)(**inputs)
+    masked = run_zoo.with_masked_regions(symbol)
+    assert masked.list_outputs() == ["align_output"]
+    (exact,) = run_zoo.run_mxnet(masked, inputs, "float64")
+    assert not exact[1:3].any() and exact[[0, 3]].all()
+    np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-6)
