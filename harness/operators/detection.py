@@ -621,11 +621,12 @@ def _pooled(cx: Context, data: Value, rois: Value, rows: Value, cols: Value) -> 
     """Weighted sums over rows (R, P, H) and columns (R, Q, W) of each region's own image: (R, C, P, Q)."""
     batch, channels, height, width = data.shape
     regions, bins_y, bins_x = rois.shape[0], rows.shape[1], cols.shape[1]
-    if batch != 1:  # rows of all images under each other; those of other images count nothing
-        numbers = cx.op("Floor", _columns(cx, rois, 0)[0])
-        own = cx.op("Equal", numbers, cx.transpose(_batch_numbers(cx, data), [1, 0]))
-        own = cx.unsqueeze(cx.cast(own, data.dtype), 1, 3)
-        rows = cx.op("Mul", cx.unsqueeze(rows, 2), own, type=TensorType(data.dtype, (regions, bins_y, batch, height)))
+    # Rows of all images under each other; those of other images count nothing, and of a negative one all: regions of
+    # other levels of a feature pyramid are masked so.
+    numbers = cx.cast(cx.cast(_columns(cx, rois, 0)[0], np.int32), data.dtype)
+    own = cx.op("Equal", numbers, cx.transpose(_batch_numbers(cx, data), [1, 0]))
+    own = cx.unsqueeze(cx.cast(own, data.dtype), 1, 3)
+    rows = cx.op("Mul", cx.unsqueeze(rows, 2), own, type=TensorType(data.dtype, (regions, bins_y, batch, height)))
     stacked = cx.reshape(rows, (regions * bins_y, batch * height))
     planes = cx.reshape(cx.transpose(data, [1, 0, 2, 3]), (channels, batch * height, width))
     lines = cx.op("MatMul", stacked, planes, type=TensorType(data.dtype, (channels, regions * bins_y, width)))
