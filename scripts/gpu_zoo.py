@@ -78,7 +78,12 @@ def of_gluoncv(name: str) -> Network:
         needed = set(symbol.list_inputs())
         inputs = {n: a for n, a in [("data", data), *zip(places, found)] if n in needed}
     graph, kept = read_model(symbol, params, list(inputs))
-    return Network(graph, kept, inputs, read_model(run_zoo.in_float64(run_zoo.with_masked_regions(symbol)), params, list(inputs))[0])
+    return Network(
+        graph,
+        kept,
+        inputs,
+        read_model(run_zoo.in_float64(run_zoo.with_masked_regions(symbol)), params, list(inputs))[0],
+    )
 
 
 def options_of(engine: str, precision: str, level: int, inputs: Arrays) -> Row:
