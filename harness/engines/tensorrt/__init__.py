@@ -36,10 +36,8 @@ from .session import TensorRTSession
 __all__ = ["Pending", "Refusal", "TensorRTEngine", "TensorRTSession", "check_model", "create"]
 
 _MAGIC = b"mxtrt-plan-1 "
-LITTLE_MEMORY, BUILDERS_MEMORY = (
-    32 << 20,
-    512 << 20,
-)  # bytes without which CUDA's kernels, and the builder's, have no room
+LITTLE_MEMORY = 32 << 20  # bytes without which CUDA's kernels have no room
+BUILDERS_MEMORY = 512 << 20  # and the builder's
 
 
 def create(name: str) -> TensorRTEngine:
@@ -101,9 +99,9 @@ class TensorRTEngine:
         session = self._open(order, found)
         if session is None:
             _check_memory(order, memoryview(found.plan).nbytes + LITTLE_MEMORY)
-        if session is None and found.outcome == "hit":  # whole, and yet of no use: it is built anew
-            order.cache.remove(order.key)
-            session = self._open(order, self._plan(order))
+            if found.outcome == "hit":  # whole, and yet of no use: it is built anew
+                order.cache.remove(order.key)
+                session = self._open(order, self._plan(order))
         if session is None:
             device = order.cuda.device
             raise BuildError(
