@@ -103,12 +103,12 @@ def twin(name: str) -> Any:
     """The network as a PyTorch module, float32, on the GPU."""
     import torch
 
-    from harness.benchmark.torch_twin import Twin
+    from harness.benchmark.torch_twin import make_twin
     from harness.frontend.mxnet import read_model
 
     export(name, WORK / name)
     graph, params = read_model(str(WORK / name / "net"), None, [])
-    module = Twin(graph, params, fold=True).cuda().eval()
+    module = make_twin(graph, params, fold=True).cuda()
     return module.to(memory_format=torch.channels_last)
 
 
@@ -116,7 +116,7 @@ def compiled_twin(module: Any, x: Any, mode: str) -> Any:
     import torch
 
     torch._dynamo.reset()
-    fast = torch.compile(module, mode=mode, dynamic=False)
+    fast = torch.compile(module, mode=mode, dynamic=False, fullgraph=True)
     with torch.inference_mode():
         for _ in range(3):
             fast(x)

@@ -191,7 +191,7 @@ def _mx2onnx(request: Mapping[str, Any], arrays: Mapping[str, Any], _: Any) -> C
 def _torch(request: Mapping[str, Any], arrays: Mapping[str, Any], _: Any, compiled: bool = False) -> Call:
     import torch
 
-    from harness.benchmark.torch_twin import Twin, unsupported
+    from harness.benchmark.torch_twin import make_twin, unsupported
     from harness.frontend.mxnet import read_model
 
     symbol_file, params_file = files(request)
@@ -202,10 +202,10 @@ def _torch(request: Mapping[str, Any], arrays: Mapping[str, Any], _: Any, compil
         raise ExecutionError(f"the PyTorch twin: {reason}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(request["precision"], torch.float32)
-    module = Twin(graph, dict(params), fold=True).eval().to(device, kind)
+    module = make_twin(graph, dict(params), fold=True).to(device, kind)
     module = module.to(memory_format=torch.channels_last)
     if compiled:
-        module = torch.compile(module, mode="max-autotune" if device == "cuda" else "default")
+        module = torch.compile(module, mode="max-autotune" if device == "cuda" else "default", fullgraph=True)
     (array,) = arrays.values()
 
     def call() -> list[Any]:

@@ -21,6 +21,13 @@ def _flag(text: str | None, default: bool) -> bool:
     return default if text is None else text in ("True", "1", "true")
 
 
+def _axes(attributes: dict[str, str], operator: str) -> tuple[int, ...]:
+    axes = _tuple(attributes.get("axes"), ())
+    if not axes:  # a traced tensor has no rank to count
+        raise NotImplementedError(f"{operator} without axes")
+    return axes
+
+
 Step = tuple[int, str, tuple[int, ...], dict[str, str]]  # node, operator, inputs, attributes
 
 
@@ -29,6 +36,16 @@ def unsupported(graph: Graph) -> str:
     operators = {node.operator for node in graph.nodes if not node.is_variable}
     missing = sorted(name for name in operators if not hasattr(Twin, f"_{name.lstrip('_')}"))
     return f"it has no {', '.join(missing)}" if missing else ""
+
+
+def make_twin(graph: Graph, params: dict[str, np.ndarray[Any, Any]], fold: bool = False) -> torch.fx.GraphModule:
+    """The graph as straight-line PyTorch code, in evaluation: what torch.compile takes as one graph.
+
+    Traced, because the loop over the nodes and the reading of attributes would break the graph at every operator
+    (torch.compile then falls back to small graphs, slower than eager PyTorch), and eager calls would pay for both.
+    Arguments and parameters as :class:`Twin` has them.
+    """
+    return torch.fx.symbolic_trace(Twin(graph, params, fold).eval())
 
 
 class Twin(torch.nn.Module):  # type: ignore[misc]  # torch has no annotations where it is not installed
@@ -146,7 +163,7 @@ class Twin(torch.nn.Module):  # type: ignore[misc]  # torch has no annotations w
         return v[0]
 
     def _transpose(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:
-        return v[0].permute(_tuple(a.get("axes"), tuple(reversed(range(v[0].ndim)))))
+        return v[0].permute(_axes(a, "transpose"))
 
     def _Reshape(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:  # noqa: N802
         sizes = _tuple(a.get("shape"), ())
@@ -162,7 +179,7 @@ class Twin(torch.nn.Module):  # type: ignore[misc]  # torch has no annotations w
 
     def _slice_like(self, v: list[torch.Tensor], a: dict[str, str]) -> torch.Tensor:
         x = v[0]
-        for axis in _tuple(a.get("axes"), tuple(range(x.ndim))):
+        for axis in _axes(a, "slice_like"):
             x = x.narrow(axis, 0, v[1].shape[axis])
         return x
 
