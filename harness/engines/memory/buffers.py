@@ -97,6 +97,23 @@ class HostBuffer:
                 self.cuda.free_host(self.address)
 
 
+class Event:
+    """A mark behind the work on a stream, for whoever waits for it; destroyed when nobody holds it any more."""
+
+    __slots__ = ("_cuda", "handle")
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda = cuda
+        self.handle = 0
+        self.handle = cuda.create_event()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # the driver may be gone when the interpreter ends
+            if self.handle:
+                self._cuda.use()
+                self._cuda.destroy_event(self.handle)
+
+
 class Scratch:
     """Activation memory that many engines of one device share: as much as the hungriest runs at once need.
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import ExecutionError, InputError
-from ..memory import CudaError, DeviceArray, Scratch
+from ..memory import CudaError, DeviceArray, Event, Scratch
 from .inspection import make_profiler
 from .loaded import Loaded, Tensor
 from .pending import Pending, copy_out
@@ -50,7 +50,7 @@ class Lane:
     _bound: tuple[int, ...] = ()
     _staging: Staging = field(init=False)
     _allocators: dict[str, OutputAllocator] = field(default_factory=dict)
-    _busy: int = 0  # the event behind the last enqueued run
+    _busy: Event | None = None  # behind the last enqueued run, which has it too
     _busy_on: int | None = None  # the stream of an enqueued run that may not have ended
     _scratch_size: int = 0
     _scratch_bound: tuple[int, int] = (0, 0)
@@ -103,7 +103,7 @@ class Lane:
 
     def enqueue(self, inputs: Sequence[Any], outputs: Sequence[Any] | None, stream: int | None) -> Pending:
         """Bind the caller's arrays, start the run, and note an event behind it."""
-        cuda, event = self.loaded.cuda, 0
+        cuda = self.loaded.cuda
         on = self.stream if stream is None else stream
         try:
             self._follow(on)
@@ -114,31 +114,27 @@ class Lane:
             results = self._staging.results(outputs, on)
             addresses = self._staging.stage(inputs, on, self._await_copies)
             self._launch(addresses + [array.address for array in results], on)
-            event = cuda.create_event()
-            cuda.record(event, on)
-            self._busy = self._busy or cuda.create_event()
-            cuda.record(self._busy, on)
+            event = Event(cuda)
+            cuda.record(event.handle, on)
         except InputError:
             raise
         except BaseException:
-            if event:
-                cuda.destroy_event(event)
             self._forget(on)
             raise
-        self._busy_on = on
+        self._busy, self._busy_on = event, on
         for array in results:
             array.stream = on
         return Pending(results, cuda, event, inputs)
 
     def _follow(self, stream: int) -> None:
         """After an ``enqueue``: let its run end before this lane's context and memory are used on another stream."""
-        if self._busy_on is not None and self._busy_on != stream:
-            self.loaded.cuda.wait(stream, self._busy)
+        if self._busy is not None and self._busy_on not in (None, stream):
+            self.loaded.cuda.wait(stream, self._busy.handle)
 
     def _await_copies(self) -> None:
         """The pinned memory of an enqueued run must not be written before its copy has been read."""
-        if self._busy_on is not None:
-            self.loaded.cuda.synchronize_event(self._busy)
+        if self._busy is not None and self._busy_on is not None:
+            self.loaded.cuda.synchronize_event(self._busy.handle)
             self._busy_on = None
 
     def measure(self, inputs: Sequence[Any], runs: int) -> dict[str, float]:
@@ -341,9 +337,7 @@ class Lane:
             self._drop_graph()
         self.context = None
         self._staging.release()
-        busy, self._busy = self._busy, 0
-        if busy:
-            cuda.destroy_event(busy)
+        self._busy = None
         stream, self.stream = self.stream, 0
         if stream:
             cuda.destroy_stream(stream)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..memory import Cuda, DeviceArray
+from ..memory import Cuda, DeviceArray, Event
 
 Array = npt.NDArray[Any]
 
@@ -21,25 +21,25 @@ class Pending:
 
     outputs: list[DeviceArray]
     _cuda: Cuda
-    _event: int
+    _event: Event | None
     _inputs: Any
 
     def done(self) -> bool:
         """Whether the run has ended; never waits."""
-        if not self._event:
+        if self._event is None:
             return True
         self._cuda.use()
-        if not self._cuda.finished(self._event):
+        if not self._cuda.finished(self._event.handle):
             return False
         self._close()
         return True
 
     def wait(self) -> list[DeviceArray]:
         """Wait for the run; its outputs. ExecutionError if it failed."""
-        if self._event:
+        if self._event is not None:
             self._cuda.use()
             try:
-                self._cuda.synchronize_event(self._event)
+                self._cuda.synchronize_event(self._event.handle)
             finally:
                 self._close()
         return self.outputs
@@ -49,8 +49,7 @@ class Pending:
         return [copy_out(self._cuda, array) for array in self.wait()]
 
     def _close(self) -> None:
-        event, self._event, self._inputs = self._event, 0, None
-        self._cuda.destroy_event(event)
+        self._event = self._inputs = None
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):  # nobody is left to tell
