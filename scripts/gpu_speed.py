@@ -1,6 +1,6 @@
 """Speed on GPUs, interleaved in one process per cell: mxtrt in FP16 and INT8, torch.compile, eager PyTorch, raw enqueue.
 
-    python -m scripts.gpu_speed --out reports/gpu [--cells resnet50_v1:1,128 vgg16:128] [--limit SECONDS]
+    python -m scripts.gpu_speed --out reports/gpu [--cells resnet50_v1:1,128 vgg16:128] [--resume] [--limit SECONDS]
 
 Plans are built first, at most four at a time on each GPU and every tactic timed four times, into a cache, and
 torch.compile fills its own; then every network is measured, alone on its GPU, one batch after the other. All contenders
@@ -436,16 +436,18 @@ def machine() -> Row:
 
 def run(
     cells: Mapping[str, Sequence[int]], out: Path, build_limit: float, limit: float, modes: Sequence[str],
-    precisions: Sequence[str],
+    precisions: Sequence[str], earlier: Mapping[str, Any],
 ) -> int:  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    builds: list[Row] = []
-    results: list[Row] = []
+    builds: list[Row] = list(earlier.get("builds", []))
+    results: list[Row] = [
+        cell for cell in earlier.get("cells", []) if cell["batch"] not in cells.get(cell["network"], ())
+    ]
     failures: list[Row] = []
 
     def store() -> None:
-        done = sorted(results, key=lambda row: (list(cells).index(row["network"]), row["batch"]))
+        done = sorted(results, key=lambda row: (row["network"], row["batch"]))
         document = {
             "command": "python -m scripts.gpu_speed", "machine": machine(), "published": MXNET_PUBLISHED,
             "columns": COLUMNS, "rows": table(goals(done)), "goals": goals(done), "cells": done, "failed": failures, "builds": builds,
@@ -490,6 +492,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("reports/gpu"))
     parser.add_argument("--cells", nargs="*", default=list(CELLS))
+    parser.add_argument("--resume", action="store_true", help="keep the other cells of OUT/speed.json")
     parser.add_argument("--build-limit", type=float, default=1800, help="seconds for building")
     parser.add_argument("--limit", type=float, default=3600, help="seconds for all")
     parser.add_argument("--modes", nargs="*", default=list(TORCH_MODES), help="of torch.compile")
@@ -506,7 +509,10 @@ def main() -> int:
         sizes = [int(batch) for batch in batches.split(",")]
         print(json.dumps({"cells": measure_network(name, sizes, given.modes, given.precisions)}))
         return 0
-    return run(read_cells(given.cells), given.out, given.build_limit, given.limit, given.modes, given.precisions)
+    stored = given.out / "speed.json"
+    earlier = json.loads(stored.read_text()) if given.resume and stored.exists() else {}
+    cells = read_cells(given.cells)
+    return run(cells, given.out, given.build_limit, given.limit, given.modes, given.precisions, earlier)
 
 
 if __name__ == "__main__":
