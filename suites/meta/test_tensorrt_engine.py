@@ -652,6 +652,8 @@ def test_a_dlpack_producer_is_told_our_stream(engine: TensorRTEngine, tmp_path: 
     value = Capsule(engine.cuda, image())
     session.run([value])
     assert value.asked == session._lanes[0].stream
+    session.enqueue([value], stream=0).wait()
+    assert value.asked == 1, "DLPack's number for the default stream"
 
 
 BAD_ARRAYS: dict[str, tuple[Callable[[Any], Any], str]] = {

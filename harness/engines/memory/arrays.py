@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from ...errors import InputError
 from ...graph import BFLOAT16
 
 LEGACY_STREAM = 0  # CUDA's default stream, on which libraries that say nothing about streams work
+_DLPACK_LEGACY_STREAM = 1  # DLPack's number for it: there 0 is ambiguous and refused
 
 
 @dataclass(slots=True)
@@ -32,7 +34,7 @@ class DeviceArray:
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -125,12 +127,15 @@ class _DLTensor(ctypes.Structure):
     ]
 
 
+_capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+
+
 def _read_dlpack(value: Any, stream: int) -> DeviceArray:
     """The producer makes the array ready on ``stream``; the capsule keeps it alive."""
-    capsule = value.__dlpack__(stream=stream)
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    tensor = _DLTensor.from_address(pointer(capsule, b"dltensor"))
+    capsule = value.__dlpack__(stream=stream or _DLPACK_LEGACY_STREAM)
+    tensor = _DLTensor.from_address(_capsule_pointer(capsule, b"dltensor"))
     shape = tuple(tensor.shape[: tensor.ndim])
     dtype = _dlpack_dtype(tensor.code, tensor.bits, tensor.lanes)
     strides = [step * dtype.itemsize for step in tensor.strides[: tensor.ndim]] if tensor.strides else None

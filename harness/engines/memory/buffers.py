@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -87,7 +88,7 @@ class HostBuffer:
 
     def view(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
         """The first bytes as an array."""
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         return self.bytes[:size].view(dtype).reshape(shape)
 
     def __del__(self) -> None:

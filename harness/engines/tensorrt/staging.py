@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -42,7 +43,7 @@ class Staging:
     def reserve(self, slot: Slot, tensor: Tensor, shape: Shape) -> None:
         """Memory for an array of this shape, on the GPU and pinned on the host."""
         slot.shape = shape
-        slot.nbytes = int(np.prod(shape, dtype=np.int64)) * tensor.dtype.itemsize
+        slot.nbytes = math.prod(shape) * tensor.dtype.itemsize
         slot.device.reserve(slot.nbytes)
         if slot.host is None or slot.host.size < slot.nbytes:
             slot.host = HostBuffer(self._loaded.cuda, slot.nbytes)
