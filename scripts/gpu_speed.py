@@ -44,7 +44,7 @@ WITHOUT_TORCH = ("ssd",)  # PyTorch has no twin of MXNet's box_nms
 PRECISIONS = ("fp16", "int8")
 INT8: Row = {"min_channels": 1}  # the first layer too
 TORCH_MODES = ("reduce-overhead", "max-autotune")  # the second takes minutes to tune for each batch
-ROUNDS, TURN_SECONDS = 9, 0.06
+ROUNDS, WARM_SECONDS, TURN_SECONDS = 9, 0.05, 0.1  # of each turn: first untimed, because the one before leaves its mark
 BUILDS = 4  # at a time on a GPU: most of a build is the processor's work
 LAYERS = 20  # the slowest layers of a profile that are kept
 # What MXNet's users could have: NVIDIA's container 20.12, ResNet-50 in FP16 on one A100 80 GB (NGC's page), images/s.
@@ -162,7 +162,7 @@ class Contender:
         self.call, self.stream = call, stream
         self.blocks: list[float] = []
         self.walls: list[float] = []
-        self.count = 1
+        self.count = self.warm = 1
 
     def calibrate(self) -> None:
         import torch
@@ -174,12 +174,15 @@ class Contender:
         for _ in range(5):
             self.call()
         torch.cuda.synchronize()
-        self.count = max(3, int(TURN_SECONDS / ((time.perf_counter() - started) / 5)))
+        each = (time.perf_counter() - started) / 5
+        self.count, self.warm = max(3, int(TURN_SECONDS / each)), max(3, int(WARM_SECONDS / each))
 
     def turn(self) -> None:
         import torch
 
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        for _ in range(self.warm):
+            self.call()
         torch.cuda.synchronize()
         started = time.perf_counter()
         begin.record(self.stream)

@@ -211,6 +211,24 @@ FAULTS: dict[str, tuple[Fault, type[Exception], str, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["Builder", "Runtime"])
+def test_a_library_without_a_part_for_this_gpu_says_which(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT 11.2 without libnvinfer_builder_resource_sm90 on an H100."""
+
+    def nothing(logger: Any) -> None:
+        logger.log("Severity.ERROR", "Unable to load library: libnvinfer_builder_resource_sm90.so.11.2.1")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    engine = make_engine()
+    monkeypatch.setattr(engine.library.trt, kind, nothing)
+    with pytest.raises(
+        harness.EngineMissing, match="no (builder|runtime) for this machine: .*resource_sm90.*pip install"
+    ):
+        engine.build(request(tmp_path))
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_told_and_survived(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     happens, raised, cause, remedy = FAULTS[fault]

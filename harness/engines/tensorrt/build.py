@@ -74,7 +74,7 @@ def build(library: Library, recipe: Recipe) -> tuple[Any, dict[str, Any]]:
 def start(library: Library, recipe: Recipe) -> Job:
     """Parse the model into a new network."""
     log = Log(library)
-    builder = library.trt.Builder(log.logger)
+    builder = library.new_builder(log)
     load_plugins(builder.get_plugin_registry(), opts.value_of(recipe.options, "plugins"), log)
     network = new_network(library, builder)
     parser = library.trt.OnnxParser(network, log.logger)

@@ -78,12 +78,30 @@ class Library:
         """The builder flag of this name, None if this library has none."""
         return getattr(self.trt.BuilderFlag, name, None)
 
+    def new_builder(self, log: Log) -> Any:
+        """The library's builder; EngineMissing where it has none for this machine's GPU."""
+        return self._new("Builder", log)
+
+    def new_runtime(self, log: Log) -> Any:
+        """What loads plans; EngineMissing where the library cannot."""
+        return self._new("Runtime", log)
+
+    def _new(self, kind: str, log: Log) -> Any:
+        try:
+            return getattr(self.trt, kind)(log.logger)
+        except TypeError as error:  # what its bindings say where the library gives nothing; the log has the reason
+            said = "; ".join(" ".join(text.split()) for text in log.take_errors()) or str(error)
+            raise EngineMissing(
+                f"{self.label} has no {kind.lower()} for this machine: {said}; install all of its libraries (there is "
+                f"one for each GPU architecture): {_REMEDIES[self.name]}"
+            ) from None
+
     def has_operator(self, op_type: str) -> bool:
         """Whether the library's ONNX parser knows an operator: asked once, for all of them, of the parser itself."""
         with self._lock:
             if not self._operators:
                 log = Log(self)
-                builder = self.trt.Builder(log.logger)
+                builder = self.new_builder(log)
                 network = new_network(self, builder)
                 parser = self.trt.OnnxParser(network, log.logger)
                 names = {schema.name for schema in onnx.defs.get_all_schemas() if not schema.domain}

@@ -89,7 +89,7 @@ def load(
     """
     log = Log(library)
     cuda.use()
-    runtime = library.trt.Runtime(log.logger)
+    runtime = library.new_runtime(log)
     load_plugins(runtime.get_plugin_registry(), opts.value_of(options, "plugins"), log)
     if opts.value_of(options, "version_compatible"):
         runtime.engine_host_code_allowed = True
