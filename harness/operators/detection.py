@@ -330,12 +330,13 @@ def _batch_numbers(cx: Context, x: Value) -> Value:
 def _converted(cx: Context, rows: Value, first: int, to_center: bool) -> Value:
     """Rows (B, K, W) with the four columns from ``first`` in the other format."""
     width = static(rows.shape[2], "the width of a box")
-    boxes = cx.slice(rows, [first], [first + 4], [2])
+    end = first + 4
+    boxes = cx.slice(rows, [first], [end], [2])
     new = _centers(cx, boxes) if to_center else _corners(cx, boxes, center=True)
     keep = cx.op("Less", _columns(cx, boxes, 0)[0], _number(cx, 0, rows))
     done = cx.op("Where", keep, boxes, cx.op("Concat", *new, axis=2))
     before = [cx.slice(rows, [0], [first], [2])] if first else []
-    after = [cx.slice(rows, [first + 4], [width], [2])] if first + 4 < width else []
+    after = [cx.slice(rows, [end], [width], [2])] if end < width else []
     return cx.concat([*before, done, *after], 2)
 
 

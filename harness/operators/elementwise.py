@@ -163,7 +163,8 @@ def _cbrt(cx: Context, x: Value) -> Value:
     quotient = pair(cx, "Div", size, pair(cx, "Max", square, like(cx, float(np.finfo(x.dtype).tiny), x)))
     third = pair(cx, "Mul", pair(cx, "Sub", y, quotient), like(cx, 1 / 3, x))  # y cubed would leave 16 bits
     refined = pair(cx, "Sub", y, third)
-    refined = select(cx, isinf(cx, x), size, refined)
+    # Infinity less infinity; asked of x itself, an engine that keeps x in float32 would not find it infinite in 16 bits.
+    refined = select(cx, isnan(cx, refined), size, refined)
     return pair(cx, "Mul", typed(cx, "Sign", x), refined)
 
 
@@ -502,15 +503,18 @@ def clip(cx: Context, a: Attributes, data: Value) -> Value:
         raise Unsupported(f"a_min={low} is above a_max={high}")
     if is_float(data):
         with np.errstate(over="ignore"):  # a limit beyond the type is infinite
-            return cx.op("Clip", data, like(cx, low, data), like(cx, high, data), type=data.type)
+            ends = [like(cx, bound, data) for bound in (low, high)]
+        # TensorRT refuses an infinite limit; one that limits nothing is left out.
+        bounds = [None if x.const == none else x for x, none in zip(ends, (-np.inf, np.inf))]
+        return cx.op("Clip", data, *bounds, type=data.type)
     if data.dtype == BOOL:
         raise Unsupported("MXNet has no clip of bool")
     limits = np.iinfo(data.dtype)
     if high < limits.min or low > limits.max:
         raise Unsupported(f"the range [{low}, {high}] is outside of {data.dtype}")
     x = wide(cx, data)
-    bounds = [int(min(max(bound, limits.min), limits.max)) for bound in (low, high)]
-    y = cx.op("Clip", x, like(cx, bounds[0], x), like(cx, bounds[1], x), type=x.type)
+    whole = [int(min(max(bound, limits.min), limits.max)) for bound in (low, high)]
+    y = cx.op("Clip", x, like(cx, whole[0], x), like(cx, whole[1], x), type=x.type)
     return cx.cast(y, data.dtype)
 
 

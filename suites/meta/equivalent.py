@@ -170,6 +170,23 @@ EXPLAINED: list[Explained] = [
     ),
     # --- conditions that mean the same wherever they are asked
     Explained(
+        "indexing._window",
+        r"0 -> 1",
+        "only a window outside of the data takes the other way: MXNet refuses it",
+        on="count == size",
+    ),
+    Explained(
+        "ranges.exact_product",
+        r"terms \* largest \* 128 < _EXACT -> .* <= _EXACT",
+        "float32 holds 2^24 itself too",
+    ),
+    Explained(
+        "resize._resized",
+        r"a.mode -> wrong_default.*",
+        "the default and the other one are both not among them",
+        on="in _SIZES",
+    ),
+    Explained(
         "scalar._np_comparison",
         r"math.floor\(a.scalar\) -> math.ceil\(a.scalar\)",
         "compared with the number itself: both are equal to it exactly if it is whole",

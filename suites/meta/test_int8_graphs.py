@@ -216,6 +216,9 @@ def cases() -> dict[str, tuple[ir.Model, dict[str, np.ndarray]]]:
         found[f"wrapped to {kind}, given out"] = model_of(wrapped, ends[0], out, {}), {"x": X}
         moved = [NODE("Transpose", ["c"], ["t"], "t", perm=[2, 0, 1]), NODE("Concat", ["t", "k"], ["y"], "y", axis=0)]
         given = {"c": (code, shape)}, {"y": (code, [5, 2, 3])}
+        counted = [NODE("Cast", ["c"], ["y"], "y", to=TensorProto.INT32)]
+        ends = {"c": (code, shape)}, {"y": (TensorProto.INT32, shape)}
+        found[f"{kind} to int32"] = model_of(counted, *ends, {}), {"c": small(kind)}
         found[f"{kind} moved"] = model_of(moved, *given, {"k": small(kind)[:1, :2, :3]}), {"c": small(kind)}
     return found
 
@@ -241,6 +244,16 @@ def test_wide_integers_are_the_same(name: str) -> None:
     for before, after in zip(answers(model, **inputs), answers(changed, **inputs), strict=True):
         assert before.dtype == after.dtype
         np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_cast_follows_a_dequantized_input(name: str) -> None:
+    """TensorRT 10.6 joins the two to a DequantizeLinear that gives int32, and refuses it."""
+    changed = with_wide_integers(CASES[name][0])
+    inputs = set(changed.graph.inputs)
+    casts = [node.inputs[0] for node in changed.graph if node.op_type == "Cast"]
+    producers = [value.producer() for value in casts if value is not None]
+    assert not [p for p in producers if p is not None and p.op_type == "DequantizeLinear" and p.inputs[0] in inputs]
 
 
 def test_pairs_of_int8_stay() -> None:

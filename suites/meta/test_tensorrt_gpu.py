@@ -130,8 +130,8 @@ def test_pytorch_in_place_on_its_stream(engine: TensorRTEngine, tmp_path: Path) 
         x = torch.from_numpy(image()).cuda(non_blocking=True) * 2
         out = torch.empty((2, 4, 1, 1), device="cuda")
         run = session.enqueue([x], [out], stream.cuda_stream)
-        doubled = out * 2  # on the same stream, with no wait in between
-    close(doubled.cpu().numpy() / 2, image() * 2)
+        doubled = (out * 2).cpu()  # on the same stream, with no wait in between
+    close(doubled.numpy() / 2, image() * 2)
     assert run.done()
     close(session.run([x])[0], image() * 2)
     (result,) = session.enqueue([x]).wait()

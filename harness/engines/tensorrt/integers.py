@@ -75,7 +75,11 @@ class _Widening:
         first = next(iter(self.graph), None)
         for value in self.graph.inputs:
             if value in self.wide and first is not None:
-                self._replace(value, self._widened_input(first, value))
+                wide = self._widened_input(first, value)
+                self._replace(value, wide)
+                if any(user.op_type == "Cast" for user, _ in wide.uses()):
+                    # TensorRT 10.6 joins a Cast to the DequantizeLinear, and refuses its int32: something in between.
+                    self._replace(wide, self._emit(first, "Round", [wide], _FLOAT))
         for node in list(self.graph):
             self._rewrite(node)
         for position, value in enumerate(self.graph.outputs):
