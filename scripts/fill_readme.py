@@ -297,7 +297,14 @@ def _machine(content: Any) -> str:
     machine = content.get("machine") if isinstance(content, Mapping) else None
     if isinstance(machine, Mapping):
         kind = machine.get("gpu") or f"{machine.get('cpu')}, {machine.get('cores')} cores"
-        return f"{kind}, Python {machine.get('python')}, ONNX Runtime {machine.get('onnxruntime')}"
+        versions = (
+            ("Python", "python"),
+            ("ONNX Runtime", "onnxruntime"),
+            ("TensorRT", "tensorrt"),
+            ("PyTorch", "torch"),
+        )
+        known = [f"{name} {machine[key]}" for name, key in versions if machine.get(key)]
+        return ", ".join([kind, *known])
     return str(machine or "")
 
 
