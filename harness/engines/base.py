@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
@@ -104,8 +103,3 @@ def check_known(options: Mapping[str, Any], known: Mapping[str, str], engine: st
         if name not in known:
             listing = "; ".join(f"{key}: {text}" for key, text in known.items())
             raise OptionError(f"{name!r} is not an option of the engine {engine}. Options: {listing}")
-
-
-def as_contiguous(array: Any) -> Array:
-    """A C-contiguous NumPy array of an array, without a copy if it is one."""
-    return np.ascontiguousarray(array)

@@ -23,7 +23,7 @@ import harness
 from harness.engines import base, memory, plan_cache
 from harness.engines.base import BuildRequest
 from harness.engines.memory import CudaError, Device, DeviceArray, DeviceBuffer
-from harness.engines.tensorrt import TensorRTEngine, check_model, create
+from harness.engines.tensorrt import TensorRTEngine, check_model, create, staging
 from harness.engines.tensorrt import library as libraries
 from harness.engines.tensorrt import options as opts
 
@@ -645,6 +645,21 @@ def test_arrays_on_the_gpu_are_read_in_place(kind: str, engine: TensorRTEngine, 
         copies = calls(engine, "copy_in")
         np.testing.assert_array_equal(session.run([value])[0], expected(x))
         assert calls(engine, "copy_in") == copies
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_large_array_goes_in_pieces(
+    whole: bool, engine: TensorRTEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By some threads; one that is not contiguous goes at once."""
+    monkeypatch.setattr(staging, "PIECE", 1 << 8)
+    session = engine.build(request(tmp_path))
+    for seed in range(3):
+        x = image(seed=seed)
+        given = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1) if whole else x
+        copies = calls(engine, "copy_in")
+        np.testing.assert_array_equal(session.run([given])[0], expected(x))
+        assert calls(engine, "copy_in") - copies == (1 if whole else -(-x.nbytes // 256)) and x.nbytes > 512
 
 
 def test_a_dlpack_producer_is_told_our_stream(engine: TensorRTEngine, tmp_path: Path) -> None:

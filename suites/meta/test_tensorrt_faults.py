@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pytest
 import harness
 from harness.engines import plan_cache
 from harness.engines.memory import CudaError, Device
-from harness.engines.tensorrt import TensorRTEngine
+from harness.engines.tensorrt import TensorRTEngine, staging
 
 from .double import DoubleCuda, make_engine
 from .test_tensorrt_engine import GPU, builds, expected, image, on_device, request
@@ -137,6 +138,31 @@ def test_an_interrupted_run_leaves_the_session_whole(call: str, tmp_path: Path) 
             lost = 1 if what == "destroy_graph" else 0  # freed twice would be worse
             assert len(engine.cuda._graphs) <= lost  # type: ignore[attr-defined]
     assert reached, "no run makes this call: the test would pass on nothing"
+
+
+def test_an_interrupted_copy_in_pieces_leaves_the_session_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread writes to the pinned memory behind the interruption."""
+    monkeypatch.setattr(staging, "PIECE", 1 << 8)
+    engine = make_engine()
+    session: Any = engine.build(request(tmp_path, contexts=1))
+    copyto = np.copyto
+    written = []
+
+    def slowly(to: np.ndarray, source: np.ndarray, **how: Any) -> None:
+        time.sleep(0.02)
+        copyto(to, source, **how)
+        written.append(1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staging.np, "copyto", slowly)
+        engine.cuda.failures["copy_in"] = KeyboardInterrupt()  # type: ignore[attr-defined]
+        with pytest.raises(KeyboardInterrupt):
+            session.run([image()])
+        assert len(written) == -(-image().nbytes // 256)
+    engine.cuda.failures.clear()  # type: ignore[attr-defined]
+    right(session)
 
 
 def test_a_lane_that_an_interruption_lost_is_found_again(tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.operators.schema import schemas
-
 from .case import DEFAULT, Attributes, Build, Draw, Inputs, Spec, Tensor
 
 FLOATS = ("float32", "float32", "float16")
@@ -52,10 +50,6 @@ def elements(a: Attributes, inputs: Inputs) -> int:
 LEGACY = {"axis": AXES, "keepdims": [DEFAULT, False, True], "exclude": [DEFAULT, False, True]}
 NP = {"axis": [DEFAULT, None, (0,), (-1,), (0, 2), ()], "keepdims": [DEFAULT, False, True]}
 LAST = {"axis": [DEFAULT, None, 0, 1, -1], "keepdims": [DEFAULT, False, True]}
-
-
-def data_of(operator: str) -> str:
-    return schemas()[operator].inputs[0]
 
 
 def typed_reduction(d: Draw, a: Attributes) -> Inputs:
