@@ -24,7 +24,7 @@ class FloorDiv(NamedTuple):
     denominator: Size
 
     def __str__(self) -> str:
-        return f"({self.numerator})//{_parenthesised(self.denominator)}"
+        return f"({_parenthesised(self.numerator)}//{_parenthesised(self.denominator)})"
 
 
 Atom = str | FloorDiv
@@ -208,4 +208,5 @@ def _term_text(monomial: Monomial, coefficient: int) -> str:
 
 
 def _parenthesised(size: Size) -> str:
-    return f"({size})" if isinstance(size, Dim) else str(size)
+    text = str(size)
+    return text if isinstance(size, int) or text.isidentifier() else f"({text})"

@@ -78,8 +78,6 @@ def argsort(cx: Context, a: Attributes, data: Value) -> Value:
 def histogram(cx: Context, a: Attributes, data: Value, bins: Value | None = None) -> list[Value]:
     """How many elements lie in each bin, as int64, and the bins' edges. The last bin has both of its edges."""
     edges = bins if bins is not None else cx.const(_edges(a, data.dtype))
-    if bins is not None:
-        a.ignore("bin_cnt", "range")
     count = static(edges.shape[0], "the number of edges") - 1
     if edges.rank != 1 or count < 1:
         raise Unsupported(f"its edges have the shape {edges.shape}; at least two in a row are needed")

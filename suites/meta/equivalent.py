@@ -168,6 +168,21 @@ EXPLAINED: list[Explained] = [
         "all of them are asked whether they are known, in any order",
         on="all(",
     ),
+    other_way("detection.multibox_detection", r"6 -> 7", "the end of a slice of six: nothing lies behind", on="[6]"),
+    other_way("detection._sampling_matrix", r"samples > 1 -> samples >= 1", "dividing by 1 changes nothing"),
+    other_way("spatial._sampled", r"1 -> 2", "a flag: any number but 0 is true", on="align_corners"),
+    Explained("creation.logspace", r"0 -> 1", "one number has no distance to another", on="if pieces > 0"),
+    Explained(
+        "sorting._edges",
+        r"a.bin_cnt -> wrong_default.*",
+        "without it the bins are needed, and this is not asked",
+        on="is None",
+    ),
+    other_way(
+        "fusion.End.quantize",
+        r"kind_of\(self.after\) not in _COMMUTING -> .* in _COMMUTING",
+        "oneDNN fuses no activation behind a sum but relu: scaled before or behind it",
+    ),
     # --- conditions that mean the same wherever they are asked
     Explained(
         "indexing._window",

@@ -24,6 +24,8 @@ def leaky(d: Draw, a: Attributes) -> Inputs:
     inputs = data(d, a)
     if a.get("act_type") == "prelu":
         shape = inputs["data"].shape[:1] if a.pop("line", False) else inputs["data"].shape
+        if a.pop("square", False):  # of as many channels as rows and columns, the slope belongs to the channels
+            shape = (2, 3, 3, 3)
         choices = [shape[:2]] if a.pop("grid", False) else [(1,), shape[: 1 if len(shape) == 1 else 2][-1:]]
         if len(shape) > 1:
             choices += [shape[:2]]
@@ -55,5 +57,6 @@ SPECS = [
     ),
     Spec("LeakyReLU", {"act_type": ["prelu"], "grid": [True]}, leaky, examples=3),
     Spec("LeakyReLU", {"act_type": ["prelu"], "line": [True]}, leaky, examples=3),
+    Spec("LeakyReLU", {"act_type": ["prelu"], "square": [True]}, leaky, examples=3),
     Spec("LeakyReLU", {"act_type": ["gelu"]}, data, reference=f"{__name__}:gelu"),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -124,7 +124,7 @@ def judge_outputs(
         if actual.dtype != own.dtype or spec.dtype != own.dtype:
             kinds = f"{actual.dtype}, declared as {spec.dtype}, should be {own.dtype}"
             return math.inf, f"type: output {i} is {kinds} [{case}]"
-        if actual.shape != own.shape or not _fits(spec.shape, own.shape):
+        if actual.shape != own.shape or not _fits(spec.shape, own.shape, _sizes(case)):
             shapes = f"{actual.shape}, declared as {spec.shape}, should be {own.shape}"
             return math.inf, f"shape: output {i} is {shapes} [{case}]"
         values = wanted.astype(own.dtype) if own.dtype.kind in "biu" else wanted
@@ -173,7 +173,20 @@ def _inferred(proto: onnx.ModelProto, data_prop: bool) -> str:
     return ""
 
 
-def _fits(declared: Sequence[object], shape: Sequence[int]) -> bool:
+def _value(text: str, sizes: Mapping[str, int]) -> int | None:
+    """What a symbolic size is; None where a size is in it that only a run tells."""
+    try:
+        return int(eval(text, {"__builtins__": {}}, dict(sizes)))  # a sum of products and floor divisions
+    except NameError:
+        return None
+
+
+def _sizes(case: Case) -> dict[str, int]:
+    """The sizes that a symbol may stand for, by its name."""
+    return {f"{name}_{axis}": size for name, x in case.inputs.items() for axis, size in enumerate(x.shape)}
+
+
+def _fits(declared: Sequence[object], shape: Sequence[int], sizes: Mapping[str, int]) -> bool:
     """Whether a shape is one that a model says it gives out for inputs of the best sizes, as all cases have them."""
     if len(declared) != len(shape):
         return False
@@ -181,5 +194,7 @@ def _fits(declared: Sequence[object], shape: Sequence[int]) -> bool:
         if isinstance(kind, int) and kind != size:
             return False
         if isinstance(kind, tuple) and not kind[0] <= size == kind[1] <= kind[2]:
+            return False
+        if isinstance(kind, str) and _value(kind, sizes) not in (None, size):
             return False
     return True

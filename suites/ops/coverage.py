@@ -161,6 +161,8 @@ def suite_cases(spec: Spec) -> list[tuple[Case, bool]]:
         (case, False) for pair in spec.pairs() for case in drawn(spec.cases(pair), PER_VALUE, seed_of(spec, *pair))
     ]
     varying = drawn(spec.cases(), spec.varying, seed_of(spec, "varying"))
+    for pair in spec.pairs():
+        varying += drawn(spec.cases(pair), 1, seed_of(spec, *pair, "varying"))
     return found + [(case, True) for case in varying if any(tensor.dynamic for tensor in case.inputs.values())]
 
 

@@ -63,6 +63,10 @@ def typed_reduction(d: Draw, a: Attributes) -> Inputs:
     return {"a": Tensor(shape, dtype, -3, 3, dynamic=(0,) if shape else ())}
 
 
+def beyond_int32(d: Draw, a: Attributes) -> Inputs:
+    return {"a": Tensor((3, 2), "int32", values=[2**30, 2**30 - 1], dynamic=(0,))}
+
+
 def of_type(attribute: str, name: str, sizes: tuple[int, int] = (1, 5)) -> Build:
     """Data of the type that an attribute asks for."""
     return lambda d, a: {name: Tensor(d.sizes(rank_for(d, a.get("axis")), *sizes), a[attribute], dynamic=(0,))}
@@ -167,6 +171,7 @@ SPECS = [
     Spec("multi_sum_sq", {}, listed, terms=elements, reference_dtype="float32"),
     Spec("softmax_cross_entropy", {}, crossed, terms=elements),
     Spec("_np_cumsum", {"axis": [DEFAULT, None, 0, 1], "dtype": [DEFAULT, None, "float32", "float16", "float64", "int32", "int64", "int8"]}, typed_reduction, terms=elements, reference_dtype="float32", np_shape=True, examples=8),
+    Spec("_np_cumsum", {"axis": [0], "dtype": ["int64"]}, beyond_int32, np_shape=True, examples=1),
     Spec("_npi_diff", {"n": [DEFAULT, 0, 1, 2, 3], "axis": [DEFAULT, -1, 0, 1]}, differenced, np_shape=True, terms=lambda a, i: 8),
     Spec("_npi_ediff1d", {"to_begin_arr_given": [DEFAULT, False, True], "to_end_arr_given": [DEFAULT, False, True], "to_begin_scalar": [DEFAULT, None, 1.5], "to_end_scalar": [DEFAULT, None, -2.0]}, ends, legal=one_end, np_shape=True),
     Spec("_npi_polyval", {}, polynomial, np_shape=True, terms=lambda a, i: 5),

@@ -39,7 +39,15 @@ def test_attribute_value(pair: tuple[Spec, str, object]) -> None:
     def run(case):
         check(case)
 
+    @seed(seed_of(spec, name, value, "varying"))
+    @settings(max_examples=1)
+    @given(case=spec.cases((name, value)))
+    def run_varying(case):
+        if any(tensor.dynamic for tensor in case.inputs.values()):
+            check(case, dynamic=True)
+
     run()
+    run_varying()
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=LABELS)
