@@ -244,9 +244,8 @@ def _window(name: str, formula: Callable[[Array, np.floating[Any]], Array]) -> N
             return cx.const(np.zeros(max(count, 0), dtype))
         if dtype == np.float64:
             raise Unsupported("dtype=float64; MXNet computes windows in float32 and its last digits are not defined")
-        return cx.const(
-            formula(np.arange(max(count, 0), dtype=np.float32), np.float32(max(count - 1, 1))).astype(dtype)
-        )
+        last = np.float32(max(count - 1, 1))
+        return cx.const(formula(np.arange(max(count, 0), dtype=np.float32), last).astype(dtype))
 
 
 def _terms(place: Array, last: np.floating[Any], *weights: float) -> Array:

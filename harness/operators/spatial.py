@@ -31,9 +31,8 @@ def _affine_grid(cx: Context, theta: Value, size: tuple[int, ...]) -> Value:
 def _sampled(cx: Context, data: Value, grid: Value) -> Value:
     """Bilinear samples of data (B, C, H, W) at grid (B, 2, H', W'), 0 outside; -1 and 1 are the outermost centers."""
     kind = TensorType(data.dtype, (*data.shape[:2], *grid.shape[2:]))
-    return cx.op(
-        "GridSample", data, cx.transpose(grid, [0, 2, 3, 1]), type=kind, mode="linear", padding_mode="zeros", align_corners=1
-    )  # fmt: skip
+    places = cx.transpose(grid, [0, 2, 3, 1])
+    return cx.op("GridSample", data, places, type=kind, mode="linear", padding_mode="zeros", align_corners=1)
 
 
 @operator("GridGenerator")

@@ -170,18 +170,65 @@ EXPLAINED: list[Explained] = [
     ),
     other_way("detection.multibox_detection", r"6 -> 7", "the end of a slice of six: nothing lies behind", on="[6]"),
     other_way("detection._sampling_matrix", r"samples > 1 -> samples >= 1", "dividing by 1 changes nothing"),
-    other_way("spatial._sampled", r"1 -> 2", "a flag: any number but 0 is true", on="align_corners"),
+    other_way("spatial._sampled", r"1 -> 2", "a flag: any number but 0 is true", on="GridSample"),
     Explained("creation.logspace", r"0 -> 1", "one number has no distance to another", on="if pieces > 0"),
     Explained(
         "sorting._edges",
         r"a.bin_cnt -> wrong_default.*",
-        "without it the bins are needed, and this is not asked",
-        on="is None",
+        "read only where it is given",
+        on="np.asarray",
     ),
     other_way(
         "fusion.End.quantize",
         r"kind_of\(self.after\) not in _COMMUTING -> .* in _COMMUTING",
         "oneDNN fuses no activation behind a sum but relu: scaled before or behind it",
+    ),
+    other_way("detection.roi_align", r"5 -> 6", "the end of a slice of five: nothing lies behind", on="[5]"),
+    other_way("recurrent._step", r"1 -> 2", "a flag: any number but 0 is true", on="transB"),
+    other_way("indexing.unravel", r"len\(parts\) > 1 -> len\(parts\) >= 1", "joining one part is the part"),
+    other_way("indexing.take", r"a.mode -> ignored.*", "an index that is inside is not moved", on='!= "raise"'),
+    other_way("sorting.ranked", r"np.int32 -> np.float32", "either holds numbers of 8 bits", on="if narrow"),
+    other_way("linalg._identity", r"2 -> 1", "one matrix expanded to its own shape", on="like.rank == 2"),
+    other_way("linalg._joined", r"1 -> 2", "both of the last axes have the size 1", on="x.rank - 1"),
+    other_way("ranges._scale", r"1 -> 0", "one number, with an axis or without", on="step.shape == (1,)"),
+    other_way("ranges._digits", r"width < 256 -> width <= 256", "one digit more, which is the sign alone, as above"),
+    other_way(
+        "ranges.reinterpreted",
+        r"np.int32 -> np.float32",
+        "what a float outside of 8 bits becomes is left open by ONNX; ONNX Runtime wraps it as an integer",
+    ),
+    Explained(
+        "ranges.exact_product", r"np.int32 -> np.float32", "the digits of whole numbers, in either type", on="digits ="
+    ),
+    other_way("spatial.correlation", r".*own, near.* -> .*near, own.*", "the absolute value is asked for", on="Abs"),
+    other_way("quantized.quantized_elemwise_add", r"0 -> 1", "both terms have one shape", on="terms[0].type"),
+    other_way(
+        "fusion.End.quantize",
+        r"y = applied\(cx, self.after, y\) -> pass",
+        "relu alone comes behind a sum, and what it leaves is unsigned: 8 bits of those end at 0",
+    ),
+    other_way(
+        "activation.leaky_relu",
+        r"cx.op\('Selu'.*",
+        "ONNX's defaults are the numbers; TensorRT's parser has others",
+    ),
+    other_way(
+        "normalization.layer_norm",
+        r".*axis=last, .* -> .*type=x.type, epsilon=a.eps\)",
+        "LayerNormalization's default is the last axis",
+    ),
+    Explained("network.connected", r".*a.num_hidden,\)\) -> bias", "MXNet asks for a bias of this shape"),
+    Explained("sorting.topk", r"a.ret_typ -> wrong_default.*", "no default is a mask", on='== "mask"'),
+    Explained("convolution.deconvolution", r"a.kernel -> off_by_one.*", "its length is the same", on="len(a.kernel)"),
+    Explained(
+        "creation._window.<locals>.window", r"np.float32 -> np.int32", "a whole number in either type", on="last ="
+    ),
+    Explained("softmax._inside", r"1 -> 0", "the sizes of a constant are all known", on="isinstance(s, int) else"),
+    Explained(
+        "scalar._np_comparison",
+        r"a.scalar -> wrong_default.*",
+        "MXNet writes it always",
+        on="np.iinfo",
     ),
     # --- conditions that mean the same wherever they are asked
     Explained(

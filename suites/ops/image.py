@@ -14,6 +14,11 @@ def image(d: Draw, a: Attributes) -> Inputs:
     return {"data": Tensor(shape, d.pick(["uint8", "float32", "int32"]), low=0, high=255, dynamic=dynamic)}
 
 
+def tall(d: Draw, a: Attributes) -> Inputs:
+    """What fits its height would not fit its width."""
+    return {"data": Tensor((9, 3, d.pick([1, 3])), "float32", low=0, high=255)}
+
+
 def even(d: Draw, a: Attributes) -> Inputs:
     sizes = (70, 2) if a.pop("large", False) else (2 * d.integer(1, 3), 2 * d.integer(1, 3))
     shape = (*d.pick([sizes, sizes[::-1]]), d.pick([1, 3]))
@@ -46,6 +51,7 @@ SPECS = [
     Spec(
         "_image_crop", {"x": [0, 1], "y": [0, 1], "width": [1, 2], "height": [1, 2]}, image, reference_dtype="float32"
     ),
+    Spec("_image_crop", {"x": [1], "y": [4], "width": [2], "height": [5]}, tall, reference_dtype="float32", examples=2),
     Spec("_image_flip_left_right", {"large": [DEFAULT, True]}, even, reference_dtype="float32"),
     Spec("_image_flip_top_bottom", {"large": [DEFAULT, True]}, even, reference_dtype="float32"),
     Spec("_image_adjust_lighting", {"alpha": [(0.1, 0.2, 0.3), (-1, 0.5, 2)]}, colours, reference_dtype="float32"),

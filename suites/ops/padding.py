@@ -66,6 +66,7 @@ SPECS = [
     Spec("Pad", {"mode": ["constant", "edge", "reflect"], "constant_value": [DEFAULT, 1.5, -2.0],
                  "pad_width": [(0, 0, 0, 0, 1, 2, 3, 0), (0, 0, 0, 0, 0, 0, 2, 2), (0, 0, 0, 0, 1, 0, 2, 3, 0, 1), (0,) * 8]}, padded,
          legal=lambda a: a["mode"] == "constant" or "constant_value" not in a),
+    Spec("Pad", {"mode": ["edge"], "constant_value": [1.5], "pad_width": [(0, 0, 0, 0, 1, 2, 3, 0)]}, padded, examples=1),
     Spec("_npi_pad", {"mode": [DEFAULT, "constant", "edge", "reflect", "symmetric", "maximum", "minimum"],
                       "constant_value": [DEFAULT, 1.0, -2.0], "reflect_type": [DEFAULT, "even"],
                       "pad_width": [((1, 2), (0, 3)), ((0, 0), (2, 1)), ((1, 0), (0, 0), (2, 2))]}, np_padded, np_shape=True),

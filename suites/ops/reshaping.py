@@ -199,6 +199,7 @@ SPECS = [
     Spec("Reshape", {"target_shape": [(0, 8), (12, 2), (3, 0, 2), (6, 0), (0, 2)],
                      "keep_highest": [DEFAULT, True, False]}, legacy_reshape,
          legal=lambda a: not a.get("keep_highest") or a["target_shape"] == (0, 8)),
+    Spec("Reshape", {"target_shape": [(0, 0)], "keep_highest": [True]}, legacy_reshape, examples=1),
     Spec("_npx_reshape", {"newshape": list(NPX_RESHAPES), "reverse": [DEFAULT, False], "order": [DEFAULT, "C"]},
          shaped("newshape", NPX_RESHAPES), np_shape=True),
     Spec("_npx_reshape", {"newshape": [(-2, -1), (-2, -4), (-5, -4), (-1, 5)]},

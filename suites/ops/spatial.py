@@ -50,12 +50,14 @@ def deformable(d: Draw, a: Attributes) -> Inputs:
     sizes = tuple((k - 1) * s + d.integer(1, 4) for k, s in zip(kernel, dilate))
     out = tuple((s + 2 * p - e * (k - 1) - 1) // t + 1 for s, p, e, k, t in zip(sizes, pad, dilate, kernel, stride))
     batch, taps = d.integer(1, 3), int(np.prod(kernel))
-    reach = d.pick([0.4, 3])
+    reach = d.pick([0.4, 3, 0])  # of 0, every tap lies on a pixel, the outermost ones too
     inputs = {
         "data": Tensor((batch, channels, *sizes), dynamic=(0,)),
         "offset": Tensor(
             (batch, 2 * parts * taps, *out), low=-reach, high=reach, avoid=tuple(range(-3, 4)), dynamic=(0,)
-        ),
+        )
+        if reach
+        else Tensor((batch, 2 * parts * taps, *out), values=[0.0], dynamic=(0,)),
     }
     if a.pop("masked", False):
         inputs["mask"] = Tensor((batch, parts * taps, *out), low=0, high=1, dynamic=(0,))
