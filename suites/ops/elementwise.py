@@ -368,6 +368,8 @@ def compared(d: Draw, a: Attributes) -> Inputs:
     near = (1.0, 1.0, 1.05, NAN, INF) if d.boolean() else (1.0, 1.0000001)
     scale = d.pick([1.0, 64.0])  # of 1, both tolerances mean the same
     values, near = (tuple(scale * number for number in numbers) for numbers in (values, near))
+    if d.boolean():
+        values, near = near, values
     return {"a": Tensor(shape, values=values), "b": Tensor(shape, values=near)}
 
 
