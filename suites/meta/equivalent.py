@@ -183,6 +183,9 @@ EXPLAINED: list[Explained] = [
         r"kind_of\(self.after\) not in _COMMUTING -> .* in _COMMUTING",
         "oneDNN fuses no activation behind a sum but relu: scaled before or behind it",
     ),
+    other_way(
+        "elementwise.clip", r"-np.inf -> np.inf", "-infinity limits nothing, written or not; TensorRT refuses it"
+    ),
     other_way("detection.roi_align", r"5 -> 6", "the end of a slice of five: nothing lies behind", on="[5]"),
     other_way("recurrent._step", r"1 -> 2", "a flag: any number but 0 is true", on="transB"),
     other_way("indexing.unravel", r"len\(parts\) > 1 -> len\(parts\) >= 1", "joining one part is the part"),
