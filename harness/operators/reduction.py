@@ -268,16 +268,13 @@ def norm(cx: Context, a: Attributes, data: Value) -> Value:
 
 @operator("multi_sum_sq", ignore=("num_arrays",))
 def multi_sum_sq(cx: Context, a: Attributes, *data: Value) -> Value:
-    """For each array the sum of its squares, which have the array's type: shape (number of arrays,), float32."""
+    """For each array the sum of its squares: shape (number of arrays,), float32."""
     if not all(is_float(x) for x in data):
         raise Unsupported("its inputs are not all floats; cast them to float32")
     sums = []
     for x in data:
-        kind = "ReduceSumSquare"
-        if x.dtype.itemsize < _FLOAT32.itemsize:  # MXNet rounds each square
-            kind, x = "ReduceSum", cx.op("Mul", x, x, type=x.type)
         y = cx.cast(x, _FLOAT32)
-        sums.append(cx.reshape(reduce(cx, kind, y, list(range(y.rank)), False), (1,)))
+        sums.append(cx.reshape(reduce(cx, "ReduceSumSquare", y, list(range(y.rank)), False), (1,)))
     return cx.concat(sums, 0)
 
 
