@@ -72,6 +72,12 @@ def matmul_dynamic(d: Draw, a: Attributes) -> Inputs:
     return inputs
 
 
+def empty_dot(d: Draw, a: Attributes) -> Inputs:
+    """A sum over nothing, beside an axis that may vary."""
+    dtype = d.pick(("float32", "float64"))
+    return {"lhs": Tensor((d.integer(1, 3), d.integer(0, 2), 0), dtype, dynamic=(0,)), "rhs": Tensor((3, 0, 2), dtype)}
+
+
 def np_dot(d: Draw, a: Attributes) -> Inputs:
     k = d.integer(0, 4)
     left_rank, right_rank = d.integer(0, 3), d.integer(0, 3)
@@ -151,6 +157,7 @@ SPECS = [
          terms=length),
     Spec("_npi_matmul", {}, matmul_dynamic, np_shape=True, terms=length, examples=20),
     Spec("_np_dot", {}, np_dot, np_shape=True, terms=length, examples=20),
+    Spec("_np_dot", {}, empty_dot, np_shape=True, terms=length, examples=2),
     Spec("_npi_tensordot", {"a_axes_summed": [(1,), (0,), (-1,), (1, 2), (0, -1)],
                             "b_axes_summed": [(0,), (1,), (-2,), (1, 0), (-1, 0)]}, tensordot,
          legal=lambda a: len(a["a_axes_summed"]) == len(a["b_axes_summed"]), np_shape=True,
