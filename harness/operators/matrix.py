@@ -189,8 +189,9 @@ def einsum(cx: Context, a: Attributes, *data: Value) -> Value:
 
 def _einsum(cx: Context, terms: Sequence[str], values: Sequence[Value], result: str, shape: Shape) -> Value:
     kind = TensorType(values[0].dtype, shape)
-    is_empty = any(0 in value.shape for value in values)  # ONNX Runtime's Einsum divides by the size
-    if len(values) == 1 or is_empty or kind.dtype.kind in "iu":  # TensorRT's Einsum does not take integers
+    if any(0 in value.shape for value in values):  # ONNX Runtime's Einsum divides by the size
+        return _summed_product(cx, terms, values, result, kind)
+    if len(values) == 1 or kind.dtype.kind in "iu":  # TensorRT's Einsum does not take integers
         return _summed_product(cx, terms, values, result, kind)
     return cx.op("Einsum", *values, type=kind, equation=f"{','.join(terms)}->{result}")
 

@@ -64,7 +64,7 @@ def typed_reduction(d: Draw, a: Attributes) -> Inputs:
 
 
 def beyond_int32(d: Draw, a: Attributes) -> Inputs:
-    return {"a": Tensor((3, 2), "int32", values=[2**30, 2**30 - 1], dynamic=(0,))}
+    return {"a": Tensor((3, 2), "int32", values=[2**30, 2**30 - 1])}
 
 
 def of_type(attribute: str, name: str, sizes: tuple[int, int] = (1, 5)) -> Build:
