@@ -265,7 +265,7 @@ class Cell:
 
         self.found[f"raw {precision}"] = Contender(raw, stream)
         for _ in range(3):
-            self.found[f"mxtrt {precision}"].call()  # captured by now, if this plan can be
+            enqueue()  # captured by now, if this plan can be
         if lane.graph:
             self.found[f"raw graph {precision}"] = Contender(raw_graph, stream)
         host = np.ascontiguousarray(x.cpu().numpy())

@@ -220,7 +220,6 @@ EXPLAINED: list[Explained] = [
         r".*axis=last, .* -> .*type=x.type, epsilon=a.eps\)",
         "LayerNormalization's default is the last axis",
     ),
-    Explained("network.connected", r".*a.num_hidden,\)\) -> bias", "MXNet asks for a bias of this shape"),
     Explained("sorting.topk", r"a.ret_typ -> wrong_default.*", "no default is a mask", on='== "mask"'),
     Explained("convolution.deconvolution", r"a.kernel -> off_by_one.*", "its length is the same", on="len(a.kernel)"),
     Explained(

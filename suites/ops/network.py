@@ -17,7 +17,8 @@ def fully_connected(d: Draw, a: Attributes) -> Inputs:
         "weight": Tensor((a["num_hidden"], width), const=d.boolean()),
     }
     if not a.get("no_bias", False):
-        inputs["bias"] = Tensor((a["num_hidden"],), const=d.boolean())
+        column = a.pop("column", False)
+        inputs["bias"] = Tensor((a["num_hidden"], 1) if column else (a["num_hidden"],), const=d.boolean())
     return inputs
 
 
@@ -28,6 +29,7 @@ SPECS = [
         fully_connected,
         terms=lambda a, i: int(np.prod(i["weight"].shape)),
     ),
+    Spec("FullyConnected", {"num_hidden": [3], "column": [True]}, fully_connected, terms=lambda a, i: int(np.prod(i["weight"].shape)), examples=2),
     Spec("Flatten", {}, lambda d, a: {"data": Tensor(d.shape((1, 5)), dynamic=(0,))}),
     Spec(
         "Dropout",

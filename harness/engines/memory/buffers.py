@@ -124,7 +124,7 @@ class Scratch:
 
     def __init__(self, cuda: Cuda) -> None:
         self._cuda = cuda
-        self._free: list[tuple[DeviceBuffer, int]] = []
+        self._free: list[tuple[DeviceBuffer, Event | None]] = []
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -132,23 +132,23 @@ class Scratch:
         """A block of at least ``size`` bytes for what is enqueued on ``stream`` inside the block."""
         buffer, event = self._take(size)
         try:
-            if event:
-                self._cuda.wait(stream, event)
+            if event is not None:
+                self._cuda.wait(stream, event.handle)
             if buffer.size < size:
-                if event:
-                    self._cuda.synchronize_event(event)
+                if event is not None:
+                    self._cuda.synchronize_event(event.handle)
                 buffer.reserve(size)
             yield buffer
         finally:
-            event = event or self._cuda.create_event()
-            self._cuda.record(event, stream)
+            event = event or Event(self._cuda)
+            self._cuda.record(event.handle, stream)
             with self._lock:
                 self._free.append((buffer, event))
 
-    def _take(self, size: int) -> tuple[DeviceBuffer, int]:
+    def _take(self, size: int) -> tuple[DeviceBuffer, Event | None]:
         with self._lock:
             if not self._free:
-                return DeviceBuffer(self._cuda, size), 0
+                return DeviceBuffer(self._cuda, size), None
             large = [item for item in self._free if item[0].size >= size]
             best = min(large, key=lambda i: i[0].size) if large else max(self._free, key=lambda i: i[0].size)
             self._free.remove(best)

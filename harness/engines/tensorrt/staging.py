@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -14,16 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
-from ..memory import DeviceArray, DeviceBuffer, HostBuffer, is_device_array, read_device_array
+from ..memory import DeviceArray, DeviceBuffer, Event, HostBuffer, is_device_array, read_device_array
 from .loaded import Loaded, Tensor
 from .profiles import Shape
 
 Array = npt.NDArray[Any]
 
-PIECE = (
-    2 << 20
-)  # bytes: a large array is copied in pieces, by some threads at once, and each goes on to the GPU at once
-MOST_COPIERS = 4  # one core moves 7 GB/s and PCIe 25
+# A large array is copied in pieces of so many bytes, by some threads, and each goes on to the GPU at once: one core moves
+# 7 GB/s, PCIe 25.
+PIECE, COPIERS = 2 << 20, 4
 
 
 @dataclass(slots=True, eq=False)
@@ -39,8 +37,7 @@ class Slot:
 
 @functools.cache
 def _copiers() -> ThreadPoolExecutor:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return ThreadPoolExecutor(min(MOST_COPIERS, cores), "mxtrt-copy")
+    return ThreadPoolExecutor(COPIERS, "mxtrt-copy")
 
 
 class Staging:
@@ -52,7 +49,7 @@ class Staging:
         self._loaded = loaded
         self.inputs = [Slot(DeviceBuffer(loaded.cuda)) for _ in loaded.inputs]
         self.outputs = [Slot(DeviceBuffer(loaded.cuda)) for _ in loaded.outputs]
-        self._event = 0
+        self._event: Event | None = None
 
     def reserve(self, slot: Slot, tensor: Tensor, shape: Shape) -> None:
         """Memory for an array of this shape, on the GPU and pinned on the host."""
@@ -82,7 +79,8 @@ class Staging:
     def _copy_in(self, slot: Slot, value: Array, stream: int) -> None:
         """Through pinned memory, from which the GPU reads while the host goes on."""
         assert slot.host is not None and slot.view is not None
-        if slot.nbytes <= PIECE or not value.flags.c_contiguous or value.dtype != slot.view.dtype:
+        is_plain = isinstance(value, np.ndarray) and value.flags.c_contiguous and value.dtype == slot.view.dtype
+        if slot.nbytes <= PIECE or not is_plain:
             np.copyto(slot.view, value, casting="no")
             self._loaded.cuda.copy_in(slot.device.address, slot.host.address, slot.nbytes, stream)
             return
@@ -134,9 +132,7 @@ class Staging:
         for slot in (*self.inputs, *self.outputs):
             slot.device.release()
             slot.view = slot.host = None
-        event, self._event = self._event, 0
-        if event:
-            self._loaded.cuda.destroy_event(event)
+        self._event = None
 
     def _place(self, tensor: Tensor, value: Any, stream: int) -> int:
         """The address of an array that lies on the GPU; the stream waits for whatever makes its content."""
@@ -144,9 +140,9 @@ class Staging:
         self._check(f"input {tensor.name!r}", array, tensor.dtype)
         if array.stream is not None and array.stream != stream:
             cuda = self._loaded.cuda
-            self._event = self._event or cuda.create_event()
-            cuda.record(self._event, array.stream)
-            cuda.wait(stream, self._event)
+            self._event = self._event or Event(cuda)
+            cuda.record(self._event.handle, array.stream)
+            cuda.wait(stream, self._event.handle)
         return array.address
 
     def _check(self, what: str, array: DeviceArray, dtype: np.dtype[Any]) -> None:
