@@ -1,11 +1,13 @@
 """Speed on GPUs, interleaved in one process per cell: mxtrt in FP16 and INT8, torch.compile, eager PyTorch, raw enqueue.
 
     python -m scripts.gpu_speed --out reports/gpu [--cells resnet50_v1:1,128 vgg16:128] [--resume] [--limit SECONDS]
+                                [--precisions fp16 fp16@5 int8]     # @5: TensorRT's builder optimization level
 
 Plans are built first, at most four at a time on each GPU and every tactic timed four times, into a cache, and
 torch.compile fills its own; then every network is measured, alone on its GPU, one batch after the other. All contenders
 have the same weights (the PyTorch module is made from MXNet's own graph, its BatchNorms folded into its convolutions as
-ours are, in channels-last FP16) and their input on the GPU. A round is every contender once, in an order that turns each round; a turn is a block
+ours are, in channels-last FP16) and the same input on the GPU, float32 as MXNet's models have it: all convert it within
+what is timed, PyTorch in its compiled graph. A round is every contender once, in an order that turns each round; a turn is a block
 of calls between two CUDA events. The figure of a contender is the median of its blocks; ratios are of those, and the
 goal is against whichever of PyTorch's ways is fastest: torch.compile in each mode, compiled and captured as a CUDA graph
 by hand, or eager.
@@ -18,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -41,7 +44,7 @@ CELLS: dict[str, tuple[int, ...]] = {
     "ssd_heads": (1, 8, 32), "ssd": (1, 8, 32),
 }  # fmt: skip
 WITHOUT_TORCH = ("ssd",)  # PyTorch has no twin of MXNet's box_nms
-PRECISIONS = ("fp16", "int8")
+PRECISIONS = ("fp16", "int8")  # with "@N": builder optimization level N
 INT8: Row = {"min_channels": 1}  # the first layer too
 TORCH_MODES = ("reduce-overhead", "max-autotune")  # the second takes minutes to tune for each batch
 ROUNDS, WARM_SECONDS, TURN_SECONDS = 9, 0.05, 0.1  # of each turn: first untimed, because the one before leaves its mark
@@ -63,6 +66,9 @@ def compile_engine(name: str, batch: int, precision: str) -> tuple[Any, float]:
 
     size = export(name, WORK / name)
     options: Row = {"avg_timing_iterations": 4}
+    precision, _, level = precision.partition("@")
+    if level:
+        options["optimization_level"] = int(level)
     if precision == "int8":
         options |= {"base_precision": "fp16", **INT8, "calibration_table": str(ranges_table(name, size))}
     started = time.perf_counter()
@@ -112,6 +118,22 @@ def twin(name: str) -> Any:
     return module.to(memory_format=torch.channels_last)
 
 
+def half_twin(name: str) -> Any:
+    """It in FP16 and channels last, but for its input and answers: float32, as all contenders have them."""
+    import torch
+
+    class Half(torch.nn.Module):  # type: ignore[misc]  # torch has no annotations where it is not installed
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = twin(name).half()
+
+        def forward(self, x: Any) -> Any:
+            answer = self.inner(x.to(torch.float16, memory_format=torch.channels_last))
+            return tuple(a.float() for a in answer) if isinstance(answer, tuple) else answer.float()
+
+    return Half().eval()
+
+
 def compiled_twin(module: Any, x: Any, mode: str) -> Any:
     import torch
 
@@ -132,16 +154,15 @@ def set_torch() -> None:
 
 
 def prepare(kind: str, name: str, batch: int, modes: Sequence[str]) -> float:
-    """Fill a cache: the plans' ("fp16", "int8") or torch.compile's; the seconds it took."""
+    """Fill a cache: the plans' (a precision) or torch.compile's ("torch"); the seconds it took."""
     if kind != "torch":
         return compile_engine(name, batch, kind)[1]
-    import torch
 
     set_torch()
     started = time.perf_counter()
-    module, x = twin(name).half(), image(batch, export(name, WORK / name)).half()
+    module, x = half_twin(name), image(batch, export(name, WORK / name))
     for mode in ("default", *modes):
-        compiled_twin(module, x.to(memory_format=torch.channels_last), mode)
+        compiled_twin(module, x, mode)
     return time.perf_counter() - started
 
 
@@ -210,7 +231,6 @@ class Cell:
         import torch
 
         self.name, self.batch, self.precisions = name, batch, precisions
-        self.at_an_end = batch in (min(CELLS[name]), max(CELLS[name]))
         self.size = export(name, WORK / name)
         self.stream = torch.cuda.Stream()
         self.found: dict[str, Contender] = {}
@@ -289,8 +309,7 @@ class Cell:
 
         if self.name in WITHOUT_TORCH:
             return
-        module = twin(self.name).half()
-        x = self.x.half().to(memory_format=torch.channels_last)
+        module, x = half_twin(self.name), self.x
         for mode in modes:
             fast = compiled_twin(module, x, mode)
             self.found[f"torch.compile {mode}"] = Contender(inference(self.stream, fast, x), self.stream)
@@ -373,13 +392,19 @@ def ratios(rows: Mapping[str, Row], precisions: Sequence[str]) -> dict[str, floa
         plain = rows[f"raw {precision}"]["wall_ms"]
         graph = rows.get(f"raw graph {precision}", {}).get("wall_ms", plain)
         by_hand = min(fastest_block(f"raw {precision}"), fastest_block(f"raw graph {precision}"))
-        found[f"mxtrt {precision} over raw enqueue"] = round(fastest_block(f"mxtrt {precision}") / by_hand, 4)
+        against_torch, over_raw = ratio_names(precision)
+        found[over_raw] = round(fastest_block(f"mxtrt {precision}") / by_hand, 4)
         found[f"raw enqueue over CUDA graph {precision}"] = round(plain / graph, 3)
         if peers:
             found[f"torch.compile over mxtrt {precision}"] = round(min(peers) / ours, 3)
         if fastest is not None:
-            found[f"PyTorch over mxtrt {precision}"] = round(fastest / ours, 3)
+            found[against_torch] = round(fastest / ours, 3)
     return found
+
+
+def ratio_names(precision: str) -> tuple[str, str]:
+    """Of the two ratios that have a goal."""
+    return f"PyTorch over mxtrt {precision}", f"mxtrt {precision} over raw enqueue"
 
 
 def goals(cells: Sequence[Row]) -> list[Row]:
@@ -397,12 +422,11 @@ def goals(cells: Sequence[Row]) -> list[Row]:
 
     for cell in cells:
         what = f"{cell['network']}, batch {cell['batch']}"
-        goal(f"{what}: time of PyTorch at its fastest over mxtrt's, both FP16",
-             cell["ratios"].get("PyTorch over mxtrt fp16"), 1.5, True, "x")  # fmt: skip
-        for precision in PRECISIONS:
-            over = cell["ratios"].get(f"mxtrt {precision} over raw enqueue")
+        for precision in (key.removeprefix("mxtrt ") for key in cell["rows"] if key.startswith("mxtrt ")):
+            ratio, over = (cell["ratios"].get(key) for key in ratio_names(precision))
             if over is None:
-                continue
+                continue  # a further way of calling
+            goal(f"{what}: time of PyTorch in FP16, at its fastest, over mxtrt's in {precision}", ratio, 1.5, True, "x")
             goal(f"{what}: {precision} over raw enqueue", round(100 * (over - 1), 2), 2, False, "%")
     goal("ResNet-50 INT8 offline", best("resnet50_v1", "mxtrt int8"), 60000, True, "img/s")
     goal("VGG-16 FP16 offline", best("vgg16", "mxtrt fp16"), 15000, True, "img/s")
@@ -434,7 +458,7 @@ def measure_cell(name: str, batch: int, modes: Sequence[str], precisions: Sequen
         cell.add_engine(precision)
     cell.add_torch(modes)
     result = cell.measure()
-    for precision in precisions if cell.at_an_end else ():
+    for precision in precisions:
         cell.profile(precision)
     return {**result, **cell.notes, "clocks": smi("clocks.sm,clocks.mem,temperature.gpu,power.draw")}
 
@@ -510,6 +534,13 @@ def read_cells(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def read_precision(text: str) -> str:
+    """``fp16`` or ``int8``, with TensorRT's builder optimization level behind an @ where it is not the default."""
+    if not re.fullmatch(r"(fp16|int8)(@[0-5])?", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: fp16 or int8, or one of them with @0 to @5, as fp16@5")
+    return text
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("reports/gpu"))
@@ -518,7 +549,9 @@ def main() -> int:
     parser.add_argument("--build-limit", type=float, default=1800, help="seconds for building")
     parser.add_argument("--limit", type=float, default=3600, help="seconds for all")
     parser.add_argument("--modes", nargs="*", default=list(TORCH_MODES), help="of torch.compile")
-    parser.add_argument("--precisions", nargs="*", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument(
+        "--precisions", nargs="*", type=read_precision, default=list(PRECISIONS), help="fp16, int8, fp16@5, ..."
+    )
     parser.add_argument("--build", nargs=3, metavar=("KIND", "NETWORK", "BATCH"), help=argparse.SUPPRESS)
     parser.add_argument("--network", nargs=2, metavar=("NETWORK", "BATCHES"), help=argparse.SUPPRESS)
     given = parser.parse_args()
