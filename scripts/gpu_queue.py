@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -34,15 +35,18 @@ def spread(
 
     Args:
         end: the ``time.monotonic()`` at which what still runs is stopped, and nothing more is begun.
-        take: gets every task with what its last line says (JSON), or with {"error": why not}.
+        take: gets every task with what its last line says (JSON), or with {"error": why not}; one at a time.
     """
     free: deque[str] = deque(gpus() * each)
+    taking = threading.Lock()
 
     def work(task: Sequence[str]) -> None:
         gpu = free.popleft()
         try:
             left = end - time.monotonic()
-            take(task, _child(module, task, gpu, left) if left > 5 else {"error": "no time was left"})
+            found = _child(module, task, gpu, left) if left > 5 else {"error": "no time was left"}
+            with taking:
+                take(task, found)
         finally:
             free.append(gpu)
 

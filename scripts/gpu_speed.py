@@ -4,13 +4,14 @@
                                 [--precisions fp16 fp16@5 int8]     # @5: TensorRT's builder optimization level
 
 Plans are built first, at most four at a time on each GPU and every tactic timed four times, into a cache, and
-torch.compile fills its own; then every network is measured, alone on its GPU, one batch after the other. All contenders
-have the same weights (the PyTorch module is made from MXNet's own graph, its BatchNorms folded into its convolutions as
-ours are, in channels-last FP16) and the same input on the GPU, float32 as MXNet's models have it: all convert it within
-what is timed, PyTorch in its compiled graph. A round is every contender once, in an order that turns each round; a turn is a block
-of calls between two CUDA events. The figure of a contender is the median of its blocks; ratios are of those, and the
-goal is against whichever of PyTorch's ways is fastest: torch.compile in each mode, compiled and captured as a CUDA graph
-by hand, or eager.
+torch.compile fills its own; then every cell is measured, alone on its GPU, in a process of its own, without the plans
+that could not be built ("builds" has the reason). All contenders have
+the same weights (the PyTorch module is made from MXNet's own graph, its BatchNorms folded into its convolutions as ours
+are, in channels-last FP16) and the same input on the GPU, float32 as MXNet's models have it: all convert it within what
+is timed, PyTorch in its compiled graph. A round is every contender once, in an order that turns each round; a turn is a
+block of calls between two CUDA events. The figure of a contender is the median of its blocks; ratios are of those, and
+the goal is against whichever of PyTorch's ways is fastest: torch.compile in each mode, compiled and captured as a CUDA
+graph by hand, or eager.
 
 Writes OUT/speed.json after each cell: the machine, the cells, and the goals with what was measured.
 """
@@ -29,6 +30,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 
 from scripts.gpu_networks import export
@@ -81,8 +83,6 @@ def compile_engine(name: str, batch: int, precision: str) -> tuple[Any, float]:
 
 def ranges_table(name: str, size: int) -> Path:
     """Activation ranges of eight random images, by largest magnitude: enough for speed; accuracy is another run's."""
-    import filelock
-
     import harness
     from harness.precision.calibration import collect, save_table
     from harness.precision.fold import fold_batch_norm
@@ -436,23 +436,8 @@ def goals(cells: Sequence[Row]) -> list[Row]:
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
-def measure_network(name: str, batches: Sequence[int], modes: Sequence[str], precisions: Sequence[str]) -> list[Row]:
-    """The cells of one network; one that fails says why."""
-    import torch
-
-    set_torch()
-    results = []
-    for batch in batches:
-        try:
-            results.append(measure_cell(name, batch, modes, precisions))
-        except Exception as error:  # noqa: BLE001 - the other cells are worth having
-            results.append({"network": name, "batch": batch, "error": f"{type(error).__name__}: {error}"[:1500]})
-        torch._dynamo.reset()
-        torch.cuda.empty_cache()
-    return results
-
-
 def measure_cell(name: str, batch: int, modes: Sequence[str], precisions: Sequence[str]) -> Row:
+    set_torch()
     cell = Cell(name, batch, precisions)
     for precision in precisions:
         cell.add_engine(precision)
@@ -480,36 +465,46 @@ def machine() -> Row:
     }  # fmt: skip
 
 
-def run(
-    cells: Mapping[str, Sequence[int]], out: Path, build_limit: float, limit: float, modes: Sequence[str],
-    precisions: Sequence[str], earlier: Mapping[str, Any],
-) -> int:  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    builds: list[Row] = list(earlier.get("builds", []))
-    results: list[Row] = [
-        cell for cell in earlier.get("cells", []) if cell["batch"] not in cells.get(cell["network"], ())
-    ]
-    failures: list[Row] = []
+def store(out: Path, cells: Sequence[Row], failed: Sequence[Row], builds: Sequence[Row]) -> None:
+    """Put them into OUT/speed.json, in place of the same cells of before; several commands may do so at once."""
+    path = out / "speed.json"
+    with filelock.FileLock(f"{path}.lock"):
+        earlier = json.loads(path.read_text()) if path.exists() else {"cells": [], "failed": [], "builds": []}
 
-    def store() -> None:
-        done = sorted(results, key=lambda row: (row["network"], row["batch"]))
+        def joined(kind: str, key: Callable[[Row], tuple[Any, ...]], found: Sequence[Row]) -> list[Row]:
+            return sorted(({key(row): row for row in (*earlier[kind], *found)}).values(), key=key)
+
+        def cell(row: Row) -> tuple[Any, ...]:
+            return row["network"], row["batch"]
+
+        done = joined("cells", cell, cells)
         document = {
             "command": "python -m scripts.gpu_speed", "machine": machine(), "published": MXNET_PUBLISHED,
-            "columns": COLUMNS, "rows": table(goals(done)), "goals": goals(done), "cells": done, "failed": failures, "builds": builds,
+            "columns": COLUMNS, "rows": table(goals(done)), "goals": goals(done), "cells": done,
+            "failed": [row for row in joined("failed", cell, failed) if cell(row) not in set(map(cell, cells))],
+            "builds": joined("builds", lambda row: (row["network"], row["batch"], row["kind"]), builds),
         }  # fmt: skip
-        (out / "speed.json").write_text(json.dumps(document, indent=1) + "\n")
+        path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def run(
+    cells: Mapping[str, Sequence[int]], out: Path, build_limit: float, limit: float, jobs: int, modes: Sequence[str],
+    precisions: Sequence[str],
+) -> int:  # fmt: skip
+    began = time.monotonic()
+    builds: list[Row] = []
+    results: list[Row] = []
+    failures: list[Row] = []
 
     def built(task: Sequence[str], found: Row) -> None:
         builds.append({"kind": task[1], "network": task[2], "batch": int(task[3]), **found})
         print(json.dumps(builds[-1]), flush=True)
 
     def measured(task: Sequence[str], found: Row) -> None:
-        rows = found.get("cells", [{"network": task[1], "batch": task[2], **found}])
-        for row in rows:
-            (failures if "error" in row else results).append(row)
-            print(json.dumps({k: row.get(k) for k in ("network", "batch", "ratios", "error") if k in row}), flush=True)
-        store()
+        row = {"network": task[1], "batch": int(task[2]), **found}
+        (failures if "error" in row else results).append(row)
+        print(json.dumps({k: row.get(k) for k in ("network", "batch", "ratios", "error") if k in row}), flush=True)
+        store(out, results, failures, builds)
 
     for name in cells:
         export(name, WORK / name)
@@ -518,10 +513,13 @@ def run(
         for name, batches in cells.items() for kind in (*precisions[::-1], "torch") for batch in batches[::-1]
         if kind != "torch" or name not in WITHOUT_TORCH
     ]  # fmt: skip
-    spread("scripts.gpu_speed", tasks, BUILDS, began + build_limit, built)
-    chosen = ("--modes", *modes, "--precisions", *precisions)
-    networks = [("--network", name, ",".join(map(str, batches)), *chosen) for name, batches in cells.items()]
-    spread("scripts.gpu_speed", networks, 1, began + limit, measured)
+    spread("scripts.gpu_speed", tasks, jobs, began + build_limit, built)
+    missing = {(row["kind"], row["network"], row["batch"]) for row in builds if "error" in row}
+    alone = [
+        ("--measure", name, str(batch), "--modes", *modes, "--precisions", *(p for p in precisions if (p, name, batch) not in missing))
+        for name, batches in cells.items() for batch in batches
+    ]  # fmt: skip
+    spread("scripts.gpu_speed", alone, 1, began + limit, measured)
     return int(bool(failures))
 
 
@@ -548,26 +546,28 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="keep the other cells of OUT/speed.json")
     parser.add_argument("--build-limit", type=float, default=1800, help="seconds for building")
     parser.add_argument("--limit", type=float, default=3600, help="seconds for all")
+    parser.add_argument("--jobs", type=int, default=BUILDS, help="builds at a time on each GPU")
     parser.add_argument("--modes", nargs="*", default=list(TORCH_MODES), help="of torch.compile")
     parser.add_argument(
         "--precisions", nargs="*", type=read_precision, default=list(PRECISIONS), help="fp16, int8, fp16@5, ..."
     )
     parser.add_argument("--build", nargs=3, metavar=("KIND", "NETWORK", "BATCH"), help=argparse.SUPPRESS)
-    parser.add_argument("--network", nargs=2, metavar=("NETWORK", "BATCHES"), help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=2, metavar=("NETWORK", "BATCH"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.build:
         kind, name, batch = given.build
         print(json.dumps({"seconds": round(prepare(kind, name, int(batch), given.modes), 2)}))
         return 0
-    if given.network:
-        name, batches = given.network
-        sizes = [int(batch) for batch in batches.split(",")]
-        print(json.dumps({"cells": measure_network(name, sizes, given.modes, given.precisions)}))
+    if given.measure:
+        name, batch = given.measure
+        print(json.dumps(measure_cell(name, int(batch), given.modes, given.precisions)))
         return 0
-    stored = given.out / "speed.json"
-    earlier = json.loads(stored.read_text()) if given.resume and stored.exists() else {}
-    cells = read_cells(given.cells)
-    return run(cells, given.out, given.build_limit, given.limit, given.modes, given.precisions, earlier)
+    given.out.mkdir(parents=True, exist_ok=True)
+    if not given.resume:
+        (given.out / "speed.json").unlink(missing_ok=True)
+    return run(
+        read_cells(given.cells), given.out, given.build_limit, given.limit, given.jobs, given.modes, given.precisions
+    )
 
 
 if __name__ == "__main__":

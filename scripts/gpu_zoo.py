@@ -1,4 +1,6 @@
-"""Networks on a GPU against MXNet: agreement, segments, build time, plan size, memory, latency; one process each.
+"""Networks on a GPU against MXNet: agreement, segments, build time, plan size, memory, latency.
+
+Each network in each precision is a process.
 
     python -m scripts.gpu_zoo [--out reports/gpu] [--networks resnet50_v1,gluoncv.yolo3_mobilenet0.25_voc] [--resume]
                               [--precisions fp32,fp16,bf16,int8] [--jobs 2] [--engine tensorrt] [--level 1]
@@ -7,7 +9,7 @@ The networks are Gluon's, with weights and images as in suites/models, which hol
 and one of each large family of GluonCV's, as scripts/run_zoo.py has them: detectors up to their sorting. Float
 precisions are held to the same error model. INT8 is another function, so there the engine is held to the same quantized
 model on ONNX Runtime: its signal-to-noise ratio against MXNet may be 3 dB lower (half the noise again, which 16-bit
-arithmetic between the 8-bit layers may add). Writes OUT/zoo.json as networks finish.
+arithmetic between the 8-bit layers may add). Writes OUT/zoo.json as they finish.
 """
 
 from __future__ import annotations
@@ -96,17 +98,16 @@ def options_of(engine: str, precision: str, level: int, inputs: Arrays) -> Row:
     return options
 
 
-def run_one(name: str, precisions: Sequence[str], engine: str, level: int) -> Row:
+def run_one(name: str, precision: str, engine: str, level: int) -> Row:
     ready = prepared(name)
-    row: Row = {"network": name, "inputs": {key: list(array.shape) for key, array in ready.inputs.items()}, "cells": {}}
-    for precision in precisions:
-        started = time.perf_counter()
-        try:
-            cell = measure(ready, engine, precision, level)
-        except Exception as error:  # noqa: BLE001 - the row says what went wrong, whatever it was
-            cell = {"status": "error", "error": f"{type(error).__name__}: {error}"[:2000]}
-        row["cells"][precision] = {**cell, "seconds": round(time.perf_counter() - started, 2)}
-    return row
+    started = time.perf_counter()
+    try:
+        cell = measure(ready, engine, precision, level)
+    except Exception as error:  # noqa: BLE001 - the row says what went wrong, whatever it was
+        cell = {"status": "error", "error": f"{type(error).__name__}: {error}"[:2000]}
+    cell["seconds"] = round(time.perf_counter() - started, 2)
+    inputs = {key: list(array.shape) for key, array in ready.inputs.items()}
+    return {"network": name, "inputs": inputs, "cells": {precision: cell}}
 
 
 def compiled(ready: Network, engine: str, precision: str, level: int) -> Any:
@@ -154,30 +155,43 @@ def main() -> int:
     parser.add_argument("--networks", default=",".join([*NAMES, *(OF_GLUONCV + name for name in GLUONCV)]))
     parser.add_argument("--precisions", default="fp32,fp16,bf16,int8")
     parser.add_argument("--engine", default="tensorrt")
-    parser.add_argument("--jobs", type=int, default=2, help="networks at a time on each GPU")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time on each GPU")
     parser.add_argument("--level", type=int, default=1, help="TensorRT's builder optimization level")
     parser.add_argument("--limit", type=float, default=7200, help="seconds for all")
-    parser.add_argument("--resume", type=Path, help="an earlier zoo.json, whose networks are kept")
-    parser.add_argument("--one", help="run this network here, print its row")
+    parser.add_argument("--resume", type=Path, help="an earlier zoo.json, whose cells are kept")
+    parser.add_argument("--one", nargs=2, metavar=("NETWORK", "PRECISION"), help="run this cell here, print its row")
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(run_one(options.one, options.precisions.split(","), options.engine, options.level)))
+        print(json.dumps(run_one(*options.one, options.engine, options.level)))
         return 0
     options.out.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = json.loads(options.resume.read_text())["networks"] if options.resume else []
-    rows = [row for row in rows if row["cells"]]
-    done = {row["network"] for row in rows}
+    kept = json.loads(options.resume.read_text())["networks"] if options.resume else []
+    rows: dict[str, Row] = {row["network"]: row for row in kept}
+    failed: list[Row] = []
 
     def take(task: Sequence[str], row: Row) -> None:
-        rows.append({"network": task[1], "cells": {}, **row})
-        (options.out / "zoo.json").write_text(json.dumps(summary(rows, options), indent=1) + "\n")
-        states = {p: c.get("status") for p, c in rows[-1]["cells"].items()}
-        print(f"[{len(rows)}] {task[1]}: {states or row.get('error', '')[-300:]}", flush=True)
+        _, name, precision, *_ = task
+        if "cells" in row:
+            row["cells"] = {**rows.get(name, row)["cells"], **row["cells"]}
+            rows[name] = row
+        else:
+            failed.append({"network": name, "precision": precision, **row})
+        document = summary(list(rows.values()), options) | {"failed": failed}
+        (options.out / "zoo.json").write_text(json.dumps(document, indent=1) + "\n")
+        print(
+            f"{name} {precision}: {row['cells'][precision]['status'] if 'cells' in row else row['error'][-300:]}",
+            flush=True,
+        )
 
-    shared = ("--precisions", options.precisions, "--engine", options.engine, "--level", str(options.level))
-    tasks = [("--one", name, *shared) for name in options.networks.split(",") if name not in done]
+    shared = ("--engine", options.engine, "--level", str(options.level))
+    tasks = [
+        ("--one", name, precision, *shared)
+        for name in options.networks.split(",")
+        for precision in options.precisions.split(",")
+        if precision not in rows.get(name, {"cells": ()})["cells"]
+    ]
     spread("scripts.gpu_zoo", tasks, options.jobs, time.monotonic() + options.limit, take)
-    return int(any(c.get("status") != "ok" for row in rows for c in (row["cells"] or {"": {}}).values()))
+    return int(bool(failed) or any(c["status"] != "ok" for row in rows.values() for c in row["cells"].values()))
 
 
 COLUMNS = ["network", "error over its bound: fp32", "fp16", "bf16", "int8: dB, and ONNX Runtime's", "build fp16, s",
