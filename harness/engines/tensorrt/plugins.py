@@ -67,6 +67,14 @@ class Problems:
         self._noted: list[tuple[int, str, str, BaseException]] = []
 
     def note(self, call: plugins.Call, method: str, error: BaseException) -> None:
+        """Keep an error, without the frames of this module: they hold objects that TensorRT deletes meanwhile.
+
+        The end of such a frame would delete them again, which ended the process with TensorRT 10.6.
+        """
+        frames = error.__traceback__
+        while frames is not None and frames.tb_frame.f_globals is globals():
+            frames = frames.tb_next
+        error.__traceback__ = frames
         with self._lock:
             text = f"{call.where}: {method}: {type(error).__name__}: {error}"
             self._noted = [*self._noted[-49:], (threading.get_ident(), call.node, text, error)]
@@ -141,9 +149,9 @@ def _types(trt: Any) -> tuple[Any, Any]:
         def get_output_shapes(self, inputs: Sequence[Any], shape_inputs: Sequence[Any], expr_builder: Any) -> list[Any]:
             try:
                 return _shapes(trt, self.call, inputs, expr_builder)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised by its readers
                 PROBLEMS.note(self.call, "infer", error)
-                raise
+                raise RuntimeError("noted") from None
 
         def supports_format_combination(self, pos: int, in_out: Sequence[Any], num_inputs: int) -> bool:
             desc = in_out[pos].desc
@@ -160,9 +168,9 @@ def _types(trt: Any) -> tuple[Any, Any]:
             types = [TensorType(_DTYPES[dtype], tuple(i.max)) for (dtype, _), i in zip(self.call.inputs, inputs)]
             try:
                 return int(implementation.workspace(self.call.attributes, *types))
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised by its readers
                 PROBLEMS.note(self.call, "workspace", error)
-                raise
+                raise RuntimeError("noted") from None
 
         def get_fields_to_serialize(self) -> Any:
             return self.fields
