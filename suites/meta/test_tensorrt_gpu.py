@@ -6,6 +6,7 @@ python -m pytest suites/meta/test_tensorrt_gpu.py -q
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
