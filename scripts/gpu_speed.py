@@ -115,7 +115,10 @@ def twin(name: str) -> Any:
     export(name, WORK / name)
     graph, params = read_model(str(WORK / name / "net"), None, [])
     module = make_twin(graph, params, fold=True).cuda()
-    return module.to(memory_format=torch.channels_last)
+    for buffer in module.buffers():
+        if buffer.dim() == 4:  # module.to() stumbles over SSD's anchors, which have five axes
+            buffer.data = buffer.data.to(memory_format=torch.channels_last)
+    return module
 
 
 def half_twin(name: str) -> Any:

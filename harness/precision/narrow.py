@@ -24,6 +24,9 @@ from .policy import (
     WIDE,
 )  # fmt: skip
 
+_DENSE = frozenset({"Gemm", "MatMul"})
+_LONG_SUM = 2048  # terms; ResNet-50's 2,048 lose nothing
+
 
 def narrow(model: ir.Model, precision: str, native: bool = True) -> ir.Model:
     """The model computed in ``precision`` where the policy allows; inputs and outputs keep their types.
@@ -87,7 +90,7 @@ class _Narrowing:
         kept = node.op_type in WIDE or node.op_type in POSITIONS or node in self.before_jumps
         if kept or is_plugin(node) or _is_single(node):
             return ir.DataType.FLOAT
-        if _lacks_kernel(node, self.narrow):
+        if _lacks_kernel(node, self.narrow) or _sums_8_bits(node):
             return ir.DataType.FLOAT
         if node.op_type == "QuantizeLinear" and node.inputs[0] is not None and node.inputs[0].is_graph_input():
             return ir.DataType.FLOAT  # straight to 8 bits: rounding twice would cost a pass over the input
@@ -198,6 +201,24 @@ def _lacks_kernel(node: ir.Node, narrow: ir.DataType) -> bool:
     channels = weight.shape[1] if weight is not None and weight.shape is not None else 0
     grouped = "group" in node.attributes and node.attributes["group"].as_int() > 1
     return grouped and isinstance(channels, int) and channels > 1 and channels % 2 == 1
+
+
+def _sums_8_bits(node: ir.Node) -> bool:
+    """Whether a node is a long matrix product of quantized arrays, or dequantizes for such products only.
+
+    TensorRT 10.6 loses 5 to 9 dB of VGG-16's in float16 (25,088 terms), and nothing in float32.
+    """
+    if node.op_type == "DequantizeLinear":
+        readers = [use.node for use in node.outputs[0].uses()]
+        return bool(readers) and all(reader.op_type in _DENSE and _sums_8_bits(reader) for reader in readers)
+    if node.op_type not in _DENSE:
+        return False
+    left, right = node.inputs[:2]
+    factors = [value.producer() for value in (left, right) if value is not None]
+    if not all(factor is not None and factor.op_type == "DequantizeLinear" for factor in factors):
+        return False
+    length = left.shape[-1] if left is not None and left.shape is not None else None
+    return not isinstance(length, int) or length > _LONG_SUM
 
 
 def _is_stretch(node: ir.Node) -> bool:

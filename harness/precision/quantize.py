@@ -2,7 +2,8 @@
 
 Every input of a weighted operator is quantized: activations per tensor, weights per output channel; biases stay
 float. Of a residual addition the skip input is quantized, so that convolution, addition and activation fuse. The
-input of an average pool is quantized. A tensor has one pair, whoever reads it.
+input of an average pool is quantized. A tensor has one pair, whoever reads it. What reads a pooled volume stays wide:
+TensorRT moves the quantization up through what only selects values, and has no pooling of 8-bit volumes (10.6).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ Array = npt.NDArray[Any]
 _LARGEST = {"int8": 127.0, "fp8": 448.0}
 _TYPES = {"int8": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
 MIN_CHANNELS = 16  # narrower layers lose most, and save little but where they read the model's input
+_PASSES = frozenset({"Concat", "Flatten", "Identity", "Relu", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 _SMALLEST_SCALE = 2.0**-24  # of a tensor that is all zero
 
 
@@ -77,8 +79,20 @@ def _weighted(node: ir.Node, least: int) -> list[Site]:
         inputs = sizes[0] if node.op_type == "ConvTranspose" else sizes[1] * group
     if min(inputs, outputs) < least:
         return []
+    if _is_pooled_volume(data):
+        return []
     name = str(node.name)
     return [Site(name, 0, str(data.name)), Site(name, 1, str(weight.name), axis)]
+
+
+def _is_pooled_volume(value: ir.Value) -> bool:
+    """Whether 8 bits here would be 8 bits in a pooling over volumes, as TensorRT moves them."""
+    node = value.producer()
+    if node is None:
+        return False
+    if node.op_type == "MaxPool":
+        return value.shape is not None and len(value.shape) == 5
+    return node.op_type in _PASSES and any(source is not None and _is_pooled_volume(source) for source in node.inputs)
 
 
 def _channel_axis(node: ir.Node) -> int | None:

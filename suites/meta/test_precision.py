@@ -204,6 +204,57 @@ def test_rounding_a_scale_to_the_base_clips_nothing(base):
         assert all(np.array_equal(r, rounded[0]) for r in rounded), "one number, in whatever type it is stored"
 
 
+def parsed(signature: str, body: str, **constants: np.ndarray) -> ir.Model:
+    """An ONNX model from text, whose constants are those inputs that are given here."""
+    model = ir.from_proto(
+        onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 21]> f {signature} {{ {body} }}')
+    )
+    for value in [value for value in model.graph.inputs if value.name in constants]:
+        model.graph.inputs.remove(value)
+        value.const_value = ir.Tensor(constants[str(value.name)], name=value.name)
+        model.graph.register_initializer(value)
+    for number, node in enumerate(model.graph):
+        node.name = f"n{number}"
+    return model
+
+
+def two_products(terms: int, base: str) -> ir.Model:
+    """A quantized matrix product of so many terms, activations, and a short one; the rest is computed in ``base``."""
+    model = parsed(
+        f"(float[2, {terms}] x, float[32, {terms}] w, float[20, 32] v) => (float[2, 20] y) <float[2, 32] h, float[2, 32] r, float[2, 32] t>",
+        "h = Gemm<transB=1>(x, w) r = Relu(h) t = Tanh(r) y = Gemm<transB=1>(t, v)",
+        w=RNG.standard_normal((32, terms)).astype(np.float32), v=RNG.standard_normal((20, 32)).astype(np.float32),
+    )  # fmt: skip
+    samples = [{"x": RNG.standard_normal((2, terms)).astype(np.float32)}]
+    options = {"base_precision": base}
+    return convert(model, Request("int8", lambda: samples, options=options, narrow_types=("fp16", "bf16")))
+
+
+@pytest.mark.parametrize("base", ["fp16", "bf16"])
+@pytest.mark.parametrize("terms", [2048, 2049])
+def test_long_sums_of_8_bits_leave_in_float32(terms, base):
+    """VGG's, in TensorRT 10.6."""
+    first, last = [node for node in two_products(terms, base).graph if node.op_type == "Gemm"]
+    wide = ir.DataType.FLOAT if terms > 2048 else TYPES[base]
+    assert [value.dtype for value in (*first.inputs, *first.outputs)] == [wide] * 3
+    assert all(value.producer().op_type == "DequantizeLinear" for value in first.inputs)
+    assert [value.dtype for value in last.inputs] == [TYPES[base]] * 2, "a short sum does not"
+
+
+@pytest.mark.parametrize(("rank", "between"), [(4, "Identity"), (5, "Identity"), (5, "Relu")])
+def test_what_reads_a_pooled_volume_stays_wide(rank, between):
+    """TensorRT makes the pooling one of 8 bits, which it has not for volumes."""
+    sizes, ones = ", ".join(["8"] * (rank - 2)), ", ".join(["1"] * (rank - 2))
+    kind = f"float[1, 16, {sizes}]"
+    model = parsed(
+        f"({kind} x, float[16, 16, {ones}] w) => ({kind} y) <{kind} c, {kind} p, {kind} q>",
+        f"c = Conv(x, w) p = MaxPool<kernel_shape=[{ones}]>(c) q = {between}(p) y = Conv(q, w)",
+        w=np.ones((16, 16, *[1] * (rank - 2)), np.float32),
+    )
+    sites = {site.node for site in find_sites(model)}
+    assert sites == ({"n0", "n3"} if rank == 4 else {"n0"})
+
+
 def test_layers_can_be_left_out():
     model = converted("int8", exclude=["conv1", "conv1_bn"])
     (conv,) = [node for node in model.graph if owner_of(node.name) == "conv1_bn"]
