@@ -1,6 +1,8 @@
 """JUnit files of `pytest suites/ops -m gpu` as the stored table of operator cells; a later run replaces what it repeats.
 
-python scripts/gpu_cells.py JUNIT.xml [LATER.xml ...] --machine "GPU, driver, TensorRT" --out reports/gpu/cells.json
+Files are runs, the earliest first; one may be an earlier table, of which all count as one run.
+
+python scripts/gpu_cells.py FIRST.xml [LATER.xml ...] --machine "GPU, driver, TensorRT" --out reports/gpu/cells.json
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ CELL = re.compile(r"test_cell\[(?P<operator>.+)-(?P<precision>fp32|tf32|fp16|bf1
 
 def cells(path: Path) -> list[dict[str, Any]]:
     """One row per cell: operator, precision, state, headroom, the library's words where it is not right."""
+    if path.suffix == ".json":
+        stored: list[dict[str, Any]] = json.loads(path.read_text())["cells"]
+        return stored
     rows = []
     for case in ElementTree.parse(path).iter("testcase"):
         match = CELL.search(case.get("name") or "")

@@ -2,6 +2,7 @@
 
     python -m scripts.gpu_speed --out reports/gpu [--cells resnet50_v1:1,128 vgg16:128] [--resume] [--limit SECONDS]
                                 [--precisions fp16 fp16@5 int8]     # @5: TensorRT's builder optimization level
+    python -m scripts.gpu_speed --join NIGHT1.json NIGHT2.json --out reports/gpu      # later cells replace earlier ones
 
 Plans are built first, at most four at a time on each GPU and every tactic timed four times, into a cache, and
 torch.compile fills its own; then every cell is measured, alone on its GPU, in a process of its own, without the plans
@@ -35,7 +36,6 @@ import numpy as np
 
 from scripts.gpu_networks import export
 from scripts.gpu_queue import Row, spread
-from scripts.rows import COLUMNS, table
 
 WORK = Path("/tmp/mxtrt-speed")
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(WORK / "inductor"))
@@ -429,7 +429,14 @@ def goals(cells: Sequence[Row]) -> list[Row]:
             ratio, over = (cell["ratios"].get(key) for key in ratio_names(precision))
             if over is None:
                 continue  # a further way of calling
-            goal(f"{what}: time of PyTorch in FP16, at its fastest, over mxtrt's in {precision}", ratio, 1.5, True, "x")
+            given = f" (image in {cell['torch_input']})" if cell["torch_input"] != "float32" else ""
+            goal(
+                f"{what}: time of PyTorch in FP16{given}, at its fastest, over mxtrt's in {precision}",
+                ratio,
+                1.5,
+                True,
+                "x",
+            )
             goal(f"{what}: {precision} over raw enqueue", round(100 * (over - 1), 2), 2, False, "%")
     goal("ResNet-50 INT8 offline", best("resnet50_v1", "mxtrt int8"), 60000, True, "img/s")
     goal("VGG-16 FP16 offline", best("vgg16", "mxtrt fp16"), 15000, True, "img/s")
@@ -448,7 +455,12 @@ def measure_cell(name: str, batch: int, modes: Sequence[str], precisions: Sequen
     result = cell.measure()
     for precision in precisions:
         cell.profile(precision)
-    return {**result, **cell.notes, "clocks": smi("clocks.sm,clocks.mem,temperature.gpu,power.draw")}
+    return {
+        **result,
+        **cell.notes,
+        "torch_input": "float32",
+        "clocks": smi("clocks.sm,clocks.mem,temperature.gpu,power.draw"),
+    }
 
 
 def smi(fields: str) -> str:
@@ -468,26 +480,67 @@ def machine() -> Row:
     }  # fmt: skip
 
 
+COLUMNS = [
+    "network", "batch", "FP16, ms", "img/s", "PyTorch FP16 at its fastest, ms", "its time over ours (aim: 1.5x)",
+    "over raw enqueue (aim: 2 %)", "INT8, ms", "img/s", "PyTorch's time over INT8's", "over raw enqueue", "PyTorch's image",
+]  # fmt: skip
+
+
+def line(cell: Row) -> list[str]:
+    """A cell's row of the table."""
+    rows: dict[str, Row] = cell["rows"]
+    torch_ms = min((row["wall_ms"] for key, row in rows.items() if key.startswith("torch")), default=None)
+
+    def of(precision: str) -> tuple[list[str], list[str]]:
+        ours = rows.get(f"mxtrt {precision}")
+        if ours is None:
+            return ["", ""], ["", ""]
+        ratio, over = (cell["ratios"].get(key) for key in ratio_names(precision))
+        times = "" if ratio is None else f"{ratio:.2f}x"
+        return [f"{ours['wall_ms']:.3f}", f"{ours['img_s']:,.0f}"], [times, f"{100 * (over - 1):.1f} %"]
+
+    (half, half_ratios), (eight, eight_ratios) = of("fp16"), of("int8")
+    peer = "" if torch_ms is None else f"{torch_ms:.3f}"
+    return [cell["network"], str(cell["batch"]), *half, peer, *half_ratios, *eight, *eight_ratios, cell["torch_input"]]
+
+
+def cell_of(row: Row) -> tuple[str, int]:
+    return row["network"], row["batch"]
+
+
+def document(where: Row, cells: Sequence[Row], failed: Sequence[Row], builds: Sequence[Row]) -> Row:
+    done = sorted(cells, key=cell_of)
+    return {
+        "command": "python -m scripts.gpu_speed", "machine": where, "published": MXNET_PUBLISHED, "columns": COLUMNS,
+        "rows": [line(cell) for cell in done], "goals": goals(done), "cells": done, "failed": list(failed), "builds": list(builds),
+    }  # fmt: skip
+
+
+def joined(earlier: Row, cells: Sequence[Row], failed: Sequence[Row], builds: Sequence[Row], where: Row) -> Row:
+    """The document with further cells, in place of the same ones of before."""
+    done = {cell_of(row): row for row in (*earlier["cells"], *cells)}
+    now = {cell_of(row) for row in cells}
+    failures = {cell_of(row): row for row in (*earlier["failed"], *failed) if cell_of(row) not in now}
+    built = {(*cell_of(row), row["kind"]): row for row in (*earlier["builds"], *builds)}
+    return document(where, list(done.values()), list(failures.values()), list(built.values()))
+
+
 def store(out: Path, cells: Sequence[Row], failed: Sequence[Row], builds: Sequence[Row]) -> None:
-    """Put them into OUT/speed.json, in place of the same cells of before; several commands may do so at once."""
+    """Put them into OUT/speed.json; several commands may do so at once."""
     path = out / "speed.json"
     with filelock.FileLock(f"{path}.lock"):
-        earlier = json.loads(path.read_text()) if path.exists() else {"cells": [], "failed": [], "builds": []}
+        earlier = json.loads(path.read_text()) if path.exists() else document({}, [], [], [])
+        path.write_text(json.dumps(joined(earlier, cells, failed, builds, machine()), indent=1) + "\n")
 
-        def joined(kind: str, key: Callable[[Row], tuple[Any, ...]], found: Sequence[Row]) -> list[Row]:
-            return sorted(({key(row): row for row in (*earlier[kind], *found)}).values(), key=key)
 
-        def cell(row: Row) -> tuple[Any, ...]:
-            return row["network"], row["batch"]
-
-        done = joined("cells", cell, cells)
-        document = {
-            "command": "python -m scripts.gpu_speed", "machine": machine(), "published": MXNET_PUBLISHED,
-            "columns": COLUMNS, "rows": table(goals(done)), "goals": goals(done), "cells": done,
-            "failed": [row for row in joined("failed", cell, failed) if cell(row) not in set(map(cell, cells))],
-            "builds": joined("builds", lambda row: (row["network"], row["batch"], row["kind"]), builds),
-        }  # fmt: skip
-        path.write_text(json.dumps(document, indent=1) + "\n")
+def join(paths: Sequence[Path], out: Path) -> None:
+    """The cells of several documents in one, without those in which nothing of ours was measured."""
+    found = document({}, [], [], [])
+    for path in paths:
+        later = json.loads(path.read_text())
+        cells = [row for row in later["cells"] if any(key.startswith("mxtrt ") for key in row["rows"])]
+        found = joined(found, cells, later.get("failed", []), later.get("builds", []), later["machine"])
+    (out / "speed.json").write_text(json.dumps({**found, "notes": []}, indent=1) + "\n")
 
 
 def run(
@@ -554,6 +607,7 @@ def main() -> int:
     parser.add_argument(
         "--precisions", nargs="*", type=read_precision, default=list(PRECISIONS), help="fp16, int8, fp16@5, ..."
     )
+    parser.add_argument("--join", nargs="+", type=Path, metavar="FILE", help="earlier speed.json: nothing is measured")
     parser.add_argument("--build", nargs=3, metavar=("KIND", "NETWORK", "BATCH"), help=argparse.SUPPRESS)
     parser.add_argument("--measure", nargs=2, metavar=("NETWORK", "BATCH"), help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -566,6 +620,9 @@ def main() -> int:
         print(json.dumps(measure_cell(name, int(batch), given.modes, given.precisions)))
         return 0
     given.out.mkdir(parents=True, exist_ok=True)
+    if given.join:
+        join(given.join, given.out)
+        return 0
     if not given.resume:
         (given.out / "speed.json").unlink(missing_ok=True)
     return run(

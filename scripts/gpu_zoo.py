@@ -158,7 +158,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time on each GPU")
     parser.add_argument("--level", type=int, default=1, help="TensorRT's builder optimization level")
     parser.add_argument("--limit", type=float, default=7200, help="seconds for all")
-    parser.add_argument("--resume", type=Path, help="an earlier zoo.json, whose cells are kept")
+    parser.add_argument("--resume", type=Path, help="an earlier zoo.json, of which the cells that are right are kept")
     parser.add_argument("--one", nargs=2, metavar=("NETWORK", "PRECISION"), help="run this cell here, print its row")
     options = parser.parse_args()
     if options.one:
@@ -188,7 +188,7 @@ def main() -> int:
         ("--one", name, precision, *shared)
         for name in options.networks.split(",")
         for precision in options.precisions.split(",")
-        if precision not in rows.get(name, {"cells": ()})["cells"]
+        if rows.get(name, {"cells": {}})["cells"].get(precision, {}).get("status") != "ok"
     ]
     spread("scripts.gpu_zoo", tasks, options.jobs, time.monotonic() + options.limit, take)
     return int(bool(failed) or any(c["status"] != "ok" for row in rows.values() for c in row["cells"].values()))
@@ -222,7 +222,9 @@ def line(row: Row) -> list[str]:
         return f"{cell['headroom']:.2g}" if "headroom" in cell else str(cell.get("status", ""))
 
     eight = cells.get("int8", {})
-    decibels = f"{eight['sqnr_db']:.1f}, {eight['onnxruntime_sqnr_db']:.1f}" if "sqnr_db" in eight else ""
+    decibels = str(eight.get("status", ""))
+    if "sqnr_db" in eight:
+        decibels = f"{eight['sqnr_db']:.1f}, {eight['onnxruntime_sqnr_db']:.1f}"
     sizes = [str(half.get(key, "")) for key in ("build_s", "plan_mib", "device_memory_mib", "segments")]
     return [row["network"], *map(error, ("fp32", "fp16", "bf16")), decibels, *sizes]
 
