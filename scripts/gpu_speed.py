@@ -14,7 +14,7 @@ block of calls between two CUDA events. The figure of a contender is the median 
 the goal is against whichever of PyTorch's ways is fastest: torch.compile in each mode, compiled and captured as a CUDA
 graph by hand, or eager.
 
-Writes OUT/speed.json after each cell: the machine, the cells, and the goals with what was measured.
+Writes OUT/speed.json after each cell: the machine, the cells, and in "results" the goals with what was measured.
 """
 
 from __future__ import annotations
@@ -512,7 +512,7 @@ def document(where: Row, cells: Sequence[Row], failed: Sequence[Row], builds: Se
     done = sorted(cells, key=cell_of)
     return {
         "command": "python -m scripts.gpu_speed", "machine": where, "published": MXNET_PUBLISHED, "columns": COLUMNS,
-        "rows": [line(cell) for cell in done], "goals": goals(done), "cells": done, "failed": list(failed), "builds": list(builds),
+        "rows": [line(cell) for cell in done], "results": goals(done), "cells": done, "failed": list(failed), "builds": list(builds),
     }  # fmt: skip
 
 

@@ -226,7 +226,9 @@ def _np_variance(cx: Context, a: Attributes, data: Value) -> Value:
     target = np.dtype(wanted) if wanted else data.dtype
     if target.kind in "iub":
         raise Unsupported(f"the answer would be truncated to {target.name}; cast the input to float32 or set dtype")
-    return variance(cx, cx.cast(data, target), _np_axes(a.axis, data), a.keepdims, a.ddof)
+    narrows = is_float(data) and data.dtype.itemsize > target.itemsize  # MXNet rounds the variance, not the data
+    x = data if narrows else cx.cast(data, target)
+    return cx.cast(variance(cx, x, _np_axes(a.axis, data), a.keepdims, a.ddof), target)
 
 
 @operator("_npi_var")

@@ -533,6 +533,35 @@ EXPLAINED: list[Explained] = [
         "Softmax's default is the last axis: of two, as here, that is axis 1",
         on="rows",
     ),
+    other_way(
+        "reduction.softmax_cross_entropy", r".*LogSoftmax.*axis=1\) -> .*", "of two axes, 1 is LogSoftmax's default"
+    ),
+    other_way("ranges._scale", r".*reshape.* -> step", "ONNX Runtime takes a scale of one element as a scalar"),
+    other_way(
+        "reduction._register_np_truth.<locals>.lower", r"np.int32 -> np.float32", "0 and 1 are the same in either type"
+    ),
+    other_way("matrix.einsum", r"1 -> 0", "labels that are kept too long are summed at the end", on="enumerate"),
+    other_way("matrix.contract", r"lhs.rank - 1 -> .*", "an Einsum in place of a MatMul", on="list(right) == [0]"),
+    other_way("image._flipped", r"31 -> 30", "either end is before the first"),
+    Explained("image._by_channel", r"1 -> 2", "NumPy takes any negative size as the open one", on="reshape(-1"),
+    Explained("resize._averages", r"0 -> 1", "an axis counts modulo the rank, which is 1", on="cx.squeeze(total"),
+    Explained("ranges._digits", r"256 -> 255", "255 is a power of no base that is asked for"),
+    other_way(
+        "indexing.one_hot", r"a.off_value -> wrong_default.*", "chosen from 1 and 0 it is the same", on="== (1, 0)"
+    ),
+    Explained(
+        "indexing._wrapped",
+        r"not .* -> .*",
+        "ONNX Runtime's GatherND counts negative coordinates from the end itself; TensorRT's does not",
+        same_graph=False,
+        equivalent=False,
+    ),
+    Explained(
+        "detection.multibox_prior",
+        r"a.steps -> wrong_default.*",
+        "a step that is not positive is the inverse of the size, whichever it is",
+        on="zip(a.steps",
+    ),
 ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from .case import DEFAULT, Attributes, Draw, Inputs, Spec, Tensor
@@ -121,6 +123,12 @@ def gathered(d: Draw, a: Attributes) -> Inputs:
     }
 
 
+def gathered_by_constants(d: Draw, a: Attributes) -> Inputs:
+    inputs = gathered(d, a)
+    indices = inputs["indices"]
+    return {**inputs, "indices": replace(indices, const=True, low=d.pick((-3, 0)))}
+
+
 def places(rng_seed: int, shape: tuple[int, ...], count: int) -> np.ndarray:
     """Coordinates without repetition, as (axes, count)."""
     found = np.random.default_rng(rng_seed).permutation(int(np.prod(shape)))[:count]
@@ -226,6 +234,7 @@ SPECS = [
          lambda d, a: {"data": moved(d, (d.pick((5, 4)), 2), dynamic=(0,))}, examples=1, varying=6),
     Spec("slice_axis", {"axis": AXIS, "begin": [0, 1, -3], "end": [None, 3, -1]}, cube,
          legal=lambda a: (a["begin"], a["end"]) != (-3, 3)),
+    Spec("slice_axis", {"axis": [0, 1], "begin": [1, -2], "end": [2, -1]}, lambda d, a: {"data": moved(d, (3, 3))}, examples=3),
     Spec("slice_like", {"axes": [DEFAULT, (), (0,), (1, 2), (-1,)]}, shape_like, varying=8),
     Spec("_slice_assign", {"begin": list(SLICES)}, assigned),
     Spec("_slice_assign_scalar", {"begin": list(SLICES), "scalar": [DEFAULT, 2.7, -1.0]}, assigned_scalar,
@@ -240,6 +249,7 @@ SPECS = [
     Spec("_contrib_SparseEmbedding", {"input_dim": [2, 6], "output_dim": [1, 4],
                                       "dtype": [DEFAULT, "float16", "float32", "float64", "int32", "uint8"]}, embedded),
     Spec("gather_nd", {}, gathered),
+    Spec("gather_nd", {}, gathered_by_constants, examples=6),
     Spec("scatter_nd", {"shape": [(5,), (3, 4), (2, 3, 2)]}, scattered),
     Spec("_scatter_set_nd", {"shape": [(5,), (3, 4), (2, 3, 2)]}, set_nd),
     Spec("pick", {"axis": [DEFAULT, 0, 1, -1, -2], "keepdims": [DEFAULT, True, False], "mode": [DEFAULT, "clip", "wrap"]}, picked),
@@ -247,6 +257,7 @@ SPECS = [
     Spec("batch_take", {}, batch_taken),
     Spec("one_hot", {"depth": [1, 4], "on_value": [DEFAULT, 2.5, -1.0], "off_value": [DEFAULT, 0.5, -2.0],
                      "dtype": [DEFAULT, "float32", "float16", "float64", "int32", "int64", "int8", "uint8"]}, hot),
+    Spec("one_hot", {"depth": [3], "off_value": [0.5, -2.0]}, hot, examples=2),
     Spec("_contrib_index_copy", {}, copied),
     Spec("_contrib_index_array", {"axes": [DEFAULT, None, (0,), (2,), (1, 0), (-1,)]},
          lambda d, a: {"data": moved(d, d.shape(3), dynamic=(0, 2))}),

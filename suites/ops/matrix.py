@@ -16,6 +16,16 @@ def _two(d: Draw, left: tuple[int, ...], right: tuple[int, ...], dynamic: bool =
     }
 
 
+def varying_sum(d: Draw, a: Attributes) -> Inputs:
+    """Of two sizes that are summed over, one may vary: known to be equal only when it is run."""
+    rows, k, columns = d.sizes(3)
+    varying = d.boolean()
+    return {
+        "lhs": Tensor((rows, k), dynamic=(0, 1) if varying else (0,)),
+        "rhs": Tensor((k, columns), dynamic=() if varying else (0, 1)),
+    }
+
+
 def dot(d: Draw, a: Attributes) -> Inputs:
     turn_a, turn_b = a.get("transpose_a", False), a.get("transpose_b", False)
     k = d.integer(1, 5)
@@ -153,6 +163,7 @@ BOTH = [DEFAULT, False, True]
 SPECS = [
     Spec("dot", {"transpose_a": BOTH, "transpose_b": BOTH, "forward_stype": [DEFAULT, "csr", "default", "row_sparse"]}, dot,
          terms=length, examples=20),
+    Spec("dot", {}, varying_sum, terms=length, examples=4),
     Spec("batch_dot", {"transpose_a": BOTH, "transpose_b": BOTH, "forward_stype": [DEFAULT, "csr", "default", "row_sparse"]}, batch_dot,
          terms=length),
     Spec("_npi_matmul", {}, matmul_dynamic, np_shape=True, terms=length, examples=20),

@@ -163,6 +163,7 @@ SPECS = [
     Spec("_np_any", NP, tensor((*FLOATS, *INTEGERS, "bool"), 0, 1, values=(0.0, NAN, -0.0)), np_shape=True, also=("_np_all",)),
     Spec("_npi_var", {**NP, "dtype": [DEFAULT, None, "float32"], "ddof": [DEFAULT, 0, 1]}, tensor(("float32",), name="a", sizes=(2, 4)), legal=lambda a: a.get("axis") != (), terms=elements, np_shape=True, also=("_npi_std",)),
     Spec("_npi_var", {"axis": [DEFAULT, (0,), (0, 2)], "dtype": ["float16", "float64"], "ddof": [DEFAULT, 1]}, of_type("dtype", "a", (2, 4)), terms=elements, np_shape=True, reference_dtype="float32", also=("_npi_std",)),
+    Spec("_npi_var", {"axis": [DEFAULT, (0,)], "dtype": ["float16"], "ddof": [DEFAULT, 1]}, tensor(("float32",), name="a", sizes=(2, 4)), terms=elements, np_shape=True, reference_dtype="float32", also=("_npi_std",)),
     Spec("_npi_average", {"axis": [DEFAULT, None, (0,), (-1,), (0, 2)], "returned": [DEFAULT, False, True], "weighted": [DEFAULT, True, False]}, averaged, terms=elements, outputs=2, np_shape=True),
     Spec("_npi_average", {"axis": [(0,), (-1,), (1,)], "flat": [True], "returned": [False, True]}, averaged, terms=elements, outputs=2, np_shape=True, examples=3),
     Spec("argmax", LAST, tensor((*FLOATS, "int32"), -9, 9, distinct=True, rank=(2, 4)), also=("argmin",), reference_dtype="float32"),
