@@ -541,17 +541,34 @@ EXPLAINED: list[Explained] = [
         "reduction._register_np_truth.<locals>.lower", r"np.int32 -> np.float32", "0 and 1 are the same in either type"
     ),
     other_way("matrix.einsum", r"1 -> 0", "labels that are kept too long are summed at the end", on="enumerate"),
-    other_way("matrix.contract", r"lhs.rank - 1 -> .*", "an Einsum in place of a MatMul", on="list(right) == [0]"),
-    other_way("image._flipped", r"31 -> 30", "either end is before the first"),
+    other_way(
+        "matrix.contract", r"lhs.rank (- 1|> 1) -> .*", "an Einsum in place of a MatMul", on="list(right) == [0]"
+    ),
+    other_way("image._flipped", r"31 -> 30|2 -> 3", "either end is before the first"),
     Explained("image._by_channel", r"1 -> 2", "NumPy takes any negative size as the open one", on="reshape(-1"),
     Explained("resize._averages", r"0 -> 1", "an axis counts modulo the rank, which is 1", on="cx.squeeze(total"),
+    other_way("indexing._wrapped", r"places.const < 0 -> places.const <= 0", "0 is chosen as it is"),
+    other_way("elementwise.allclose", r".*'Sub', x, y.* -> .*'Sub', y, x.*", "it is the gap's size that counts"),
+    Explained("elementwise.where", r"x.rank > 1 -> x.rank >= 1", "of one axis it has that shape already"),
+    other_way(
+        "linalg._Elimination._step",
+        r"1 -> 2",
+        "the largest pivot that is left is 0 only where its whole column is, and nothing is eliminated",
+        on="zero, one",
+    ),
+    Explained("reduction.norm", r"a.ord -> wrong_default.*", "what is not 1 is 2", on="a.ord == 1"),
+    Explained("padding.im2col", r"a.kernel -> off_by_one.*", "its length is the same", on="len(a.kernel)"),
+    other_way("creation.diag_indices_from", r"cx.unsqueeze.* -> counted.*", "Expand adds leading axes itself"),
+    Explained("creation._arange", r"-length // repeat -> .*", "what is too much is cut off", ("wrong arithmetic",)),
+    other_way("creation.arange_like", r"a.repeat -> wrong_default.*", "repeating once changes nothing", on="!= 1"),
+    Explained("matrix._einsum_dtype", r"4 -> 3", "no type has three bytes"),
     Explained("ranges._digits", r"256 -> 255", "255 is a power of no base that is asked for"),
     other_way(
         "indexing.one_hot", r"a.off_value -> wrong_default.*", "chosen from 1 and 0 it is the same", on="== (1, 0)"
     ),
     Explained(
         "indexing._wrapped",
-        r"not .* -> .*",
+        r"(not|places.const is not None and) .* -> .*",
         "ONNX Runtime's GatherND counts negative coordinates from the end itself; TensorRT's does not",
         same_graph=False,
         equivalent=False,

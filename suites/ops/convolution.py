@@ -129,6 +129,12 @@ def padded_beyond(d: Draw, a: Attributes) -> Inputs:
     return {"data": Tensor((2, 2, d.pick([4, 6]), 4), low=-2, high=-1, distinct=True, dynamic=(0, 2, 3))}
 
 
+def beyond_the_data(d: Draw, a: Attributes) -> Inputs:
+    """The last window of the first axis begins behind data and padding: it holds nothing."""
+    a["kernel"], a["stride"], a["pad"] = (2, 1), (3, 1), (1, 0)
+    return {"data": Tensor((1, 2, 4, 2), dynamic=(2,))}
+
+
 def pooling_v1(d: Draw, a: Attributes) -> Inputs:
     a["kernel"] = d.sizes(2, 1, 3)
     full = a.get("pooling_convention") == "full"  # with larger strides a window may hold nothing
@@ -251,6 +257,7 @@ SPECS = [
         varying=12,
     ),
     Spec("Pooling", {"pool_type": ["max"], "pooling_convention": ["full"]}, padded_beyond, terms=window, examples=2),
+    Spec("Pooling", {"pool_type": ["avg"], "pooling_convention": ["full"], "count_include_pad": [False, True]}, beyond_the_data, terms=window, examples=2),
     Spec("Pooling", {"pool_type": ["lp"], "p_value": [1, 2, 3], "global_pool": [False, True], "layout": [DEFAULT, "NHWC"]}, pooling,
          terms=window),
     Spec(

@@ -194,7 +194,7 @@ FACTS: dict[str, dict] = {
     "add": dict(dtypes=NUMBERS, left=(-90, 90), right=(-90, 90), values=EDGES),
     "sub": dict(dtypes=NUMBERS, left=(-90, 90), right=(-90, 90), values=EDGES),
     "mul": dict(dtypes=NUMBERS, left=(-20, 20), right=(-20, 20), values=EDGES),
-    "div": dict(dtypes=NUMBERS, left=(-90, 90), right=(1, 9), values=(NAN, INF, -1.0, 2.0)),
+    "div": dict(dtypes=NUMBERS, left=(-90, 90), right=(1, 9), values=(NAN, INF, -1.0, 2.0, 0.0, -0.0)),
     "mod": dict(
         dtypes=("float32", *INTEGERS), left=(-9, 9), right=(-4, 4), values=(0.0, 1.0, -2.0, 7.0, -7.0, NAN, INF, -INF)
     ),
@@ -363,6 +363,11 @@ def np_chosen(*names: str, dtypes=NUMBERS) -> Build:
 def compared(d: Draw, a: Attributes) -> Inputs:
     if a.pop("same", False):  # whether they are close hangs on NaN alone
         return {name: Tensor((3,), values=np.array((1.0, NAN, INF))) for name in ("a", "b")}
+    if a.pop("tiny", False):  # a gap of 0.9 or 1.1 times what is allowed by default, from 0
+        return {
+            "a": Tensor((2,), values=np.zeros(2)),
+            "b": Tensor((2,), values=np.array((0.0, d.pick((0.9e-8, 1.1e-8))))),
+        }
     shape = d.shape((1, 3))
     values = (1.0, 1.0, 1.0, NAN, INF) if d.boolean() else (1.0,)
     near = (1.0, 1.0, 1.05, NAN, INF) if d.boolean() else (1.0, 1.0000001)
@@ -419,6 +424,7 @@ SPECS = [
     Spec("_npi_where_rscalar", {"scalar": [DEFAULT, 2.5, -1.0]}, np_chosen("y"), np_shape=True),
     Spec("_npi_where_scalar2", {"x": [DEFAULT, 2.5, -1.0], "y": [DEFAULT, 0.5, 3.0]}, np_chosen(), np_shape=True),
     Spec("_contrib_allclose", {"rtol": [DEFAULT, 0.1, 1e-3], "atol": [DEFAULT, 0.01, 1e-6], "equal_nan": [DEFAULT, False, True]}, compared, examples=10),
+    Spec("_contrib_allclose", {"tiny": [True]}, compared, examples=2),
     Spec("_contrib_allclose", {"same": [True], "equal_nan": [DEFAULT, False, True]}, compared, examples=2),
     Spec("all_finite", {"init_output": [DEFAULT, True]}, lambda d, a: {"data": Tensor(d.shape((1, 3)), values=d.pick([(1.0, 2.0), (1.0, NAN), (INF, 2.0)]))}),
     Spec("multi_all_finite", {"init_output": [DEFAULT, True]}, finite_list),

@@ -19,7 +19,7 @@ from harness.graph import Entry, Graph, Node
 from .case import DEFAULT, SUBGRAPHS, Attributes, Draw, Inputs, Spec, Tensor, text
 from .quantized import ODD, bounds, calibrate, integers
 
-EPS = 2.0**-10  # of a variance that is 1 with it
+EPS = 2.0**-10  # of a variance whose root is a power of two with it
 ACTIVATIONS: dict[str, tuple[str, Attributes]] = {
     **{kind: ("Activation", {"act_type": kind}) for kind in ("relu", "sigmoid", "tanh", "softrelu")},
     "leaky": ("LeakyReLU", {"act_type": "leaky", "slope": 0.25}),
@@ -152,9 +152,10 @@ def _small_inputs(
         **({} if conv.get("no_bias") else {"bias": shifts()}),
     }
     if norm is not None:
-        gamma = rng.choice([1.0, 2.0], weights[0])
+        root = rng.choice([1.0, 0.5], weights[0])
+        gamma = root * rng.choice([1.0, 2.0], weights[0])
         found |= {"gamma": fixed(gamma), "beta": shifts(), "mean": shifts()}
-        found["variance"] = fixed(np.full(weights[0], 1 - EPS))
+        found["variance"] = fixed(root**2 - EPS)
     ranges = bounds(d, dtype, 2.0**j)
     if a.get("with_sum"):
         found["summand"] = integers(d, own, _out_shape(shape, conv), dynamic=(0,))

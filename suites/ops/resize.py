@@ -95,4 +95,10 @@ SPECS = [
         terms=lambda a, i: 36,
         varying=10,
     ),
+    Spec(  # of one axis: of both, a wrong sign would go away
+        "_contrib_AdaptiveAvgPooling2D",
+        {"output_size": [(3, 2)]},
+        lambda d, a: {"data": Tensor((1, 2, d.pick((5, 4)), 3), dynamic=(2,))},
+        examples=2,
+    ),
 ]

@@ -27,6 +27,7 @@ SPECS = [
     Spec("SequenceMask", {**USE, "axis": [DEFAULT, 0, 1], "value": [DEFAULT, -1.0, 2.5]},
          sequences(0, ("float32", "float64", "float16", "int32", "int64", "int8", "uint8"))),
     Spec("SequenceLast", {**USE, "axis": [DEFAULT, 0, 1]}, sequences(1, ("float32", "float64", "float16", "int32"))),
+    Spec("SequenceMask", {"use_sequence_length": [True]}, sequences(0, ("float32",)), examples=2),
     Spec("SequenceMask", {"use_sequence_length": [True], "axis": [0, 1], "value": [-1.0]}, sequences(0, ("float32",)), examples=2),
     Spec("SequenceLast", {"axis": [1]}, sequences(1, ("float32",)), examples=2, varying=5),
     Spec("SequenceReverse", {**USE, "axis": [DEFAULT, 0]}, sequences(1, ("float32", "float64", "float16", "int32"))),
