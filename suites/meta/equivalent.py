@@ -557,10 +557,12 @@ EXPLAINED: list[Explained] = [
         on="zero, one",
     ),
     Explained("reduction.norm", r"a.ord -> wrong_default.*", "what is not 1 is 2", on="a.ord == 1"),
-    Explained("padding.im2col", r"a.kernel -> off_by_one.*", "its length is the same", on="len(a.kernel)"),
+    Explained("padding._geometry", r"a.kernel -> off_by_one.*", "its length is the same", on="len(a.kernel)"),
     other_way("creation.diag_indices_from", r"cx.unsqueeze.* -> counted.*", "Expand adds leading axes itself"),
-    Explained("creation._arange", r"-length // repeat -> .*", "what is too much is cut off", ("wrong arithmetic",)),
-    other_way("creation.arange_like", r"a.repeat -> wrong_default.*", "repeating once changes nothing", on="!= 1"),
+    Explained(
+        "creation._inferred_range", r"-length // repeat -> .*", "what is too much is cut off", ("wrong arithmetic",)
+    ),
+    other_way("creation._open_range", r"a.repeat -> wrong_default.*", "repeating once changes nothing", on="!= 1"),
     Explained("matrix._einsum_dtype", r"4 -> 3", "no type has three bytes"),
     Explained("ranges._digits", r"256 -> 255", "255 is a power of no base that is asked for"),
     other_way(

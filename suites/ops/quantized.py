@@ -201,7 +201,7 @@ def both_or_none(a: Attributes) -> bool:
 _F = {"reference_dtype": "float32"}
 _THREE = {"outputs": 3, **_F}
 SPECS = [
-    Spec("_contrib_quantize", {"out_type": ["int8", "uint8"]}, with_range, **_THREE),
+    Spec("_contrib_quantize", {"out_type": [DEFAULT, "int8", "uint8"]}, with_range, **_THREE),
     Spec(
         "_contrib_quantize_v2",
         {
