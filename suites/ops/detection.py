@@ -97,6 +97,15 @@ def multibox_detection(d: Draw, a: Attributes) -> Inputs:
     }
 
 
+def half_covered(d: Draw, a: Attributes) -> Inputs:
+    """Two boxes whose intersection is half of their union, to the last bit."""
+    return {
+        "cls_prob": given(np.array([[[0.25, 0.5], [0.75, 0.5]]])),
+        "loc_pred": given(np.zeros((1, 8))),
+        "anchor": given(np.array([[[0, 0, 0.5, 0.5], [0, 0, 0.5, 0.25]]])),
+    }
+
+
 def multibox_prior(d: Draw, a: Attributes) -> Inputs:
     return {"data": Tensor((d.integer(1, 3), 2, d.integer(1, 4), d.integer(1, 4)), dynamic=(0,))}
 
@@ -243,6 +252,7 @@ SPECS = [
         multibox_detection,
         reference_dtype="float32",
     ),
+    Spec("_contrib_MultiBoxDetection", {"nms_threshold": [0.5]}, half_covered, reference_dtype="float32", examples=1),
     Spec(
         "_contrib_MultiBoxPrior",
         {
