@@ -50,15 +50,30 @@ def find_sites(model: ir.Model, options: Mapping[str, Any] | None = None) -> lis
     left_out = set(excluded)
     sites: list[Site] = []
     quantized: set[str] = set()
+    volumes = _pooled_volumes(model.graph)
     for node in model.graph:
         name = str(node.name)
         if owner_of(name) in left_out or name in left_out:
             continue
         found = _weighted(node, least) or _pooled(node) or _residual(node, quantized)
+        if any(site.tensor in volumes for site in found):
+            continue
         sites += found
         if found and found[-1].weight_axis is not None:
             quantized.add(name)
     return sites
+
+
+def _pooled_volumes(graph: ir.Graph) -> set[str]:
+    """The values in which 8 bits would be 8 bits in a pooling over volumes, as TensorRT moves them."""
+    found: set[str] = set()
+    for node in graph:
+        (value,) = node.outputs[:1]
+        selects = node.op_type == "MaxPool" and value.shape is not None and len(value.shape) == 5
+        passes = node.op_type in _PASSES and any(source is not None and source.name in found for source in node.inputs)
+        if selects or passes:
+            found.update(str(output.name) for output in node.outputs)
+    return found
 
 
 def _weighted(node: ir.Node, least: int) -> list[Site]:
@@ -79,20 +94,8 @@ def _weighted(node: ir.Node, least: int) -> list[Site]:
         inputs = sizes[0] if node.op_type == "ConvTranspose" else sizes[1] * group
     if min(inputs, outputs) < least:
         return []
-    if _is_pooled_volume(data):
-        return []
     name = str(node.name)
     return [Site(name, 0, str(data.name)), Site(name, 1, str(weight.name), axis)]
-
-
-def _is_pooled_volume(value: ir.Value) -> bool:
-    """Whether 8 bits here would be 8 bits in a pooling over volumes, as TensorRT moves them."""
-    node = value.producer()
-    if node is None:
-        return False
-    if node.op_type == "MaxPool":
-        return value.shape is not None and len(value.shape) == 5
-    return node.op_type in _PASSES and any(source is not None and _is_pooled_volume(source) for source in node.inputs)
 
 
 def _channel_axis(node: ir.Node) -> int | None:
