@@ -135,7 +135,8 @@ and the arithmetic is mostly float: it tells the accuracy, not the speed.
 
 Two things are left wide for TensorRT's sake (10.6, found on an H100): over a 16-bit base, matrix products of more than 2,048
 terms leave 8 bits in float32, because VGG-16 lost 5 dB otherwise; and what reads a max pooling of volumes is not quantized,
-because TensorRT moves the quantization up into the pooling, which it does not have in 8 bits for volumes.
+because TensorRT moves the quantization up into the pooling, which it does not have in 8 bits for volumes. Neither has been run
+on a GPU again since.
 
 ## Measured
 

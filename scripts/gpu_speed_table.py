@@ -27,7 +27,7 @@ def ratios(rows: Mapping[str, Row], precisions: Sequence[str]) -> dict[str, floa
     def fastest_block(key: str) -> float:
         return min(rows[key]["walls_ms"]) if key in rows else float("inf")
 
-    fastest = min((row["wall_ms"] for key, row in rows.items() if key.startswith("torch")), default=None)
+    fastest = fastest_torch(rows)
     peers = [row["wall_ms"] for key, row in rows.items() if key.startswith("torch.compile")]
     for precision in precisions:
         ours = rows[f"mxtrt {precision}"]["wall_ms"]
@@ -42,6 +42,11 @@ def ratios(rows: Mapping[str, Row], precisions: Sequence[str]) -> dict[str, floa
         if fastest is not None:
             found[against_torch] = round(fastest / ours, 3)
     return found
+
+
+def fastest_torch(rows: Mapping[str, Row]) -> float | None:
+    """Milliseconds of PyTorch's fastest way."""
+    return min((row["wall_ms"] for key, row in rows.items() if key.startswith("torch")), default=None)
 
 
 def ratio_names(precision: str) -> tuple[str, str]:
@@ -91,7 +96,7 @@ COLUMNS = [
 def line(cell: Row) -> list[str]:
     """A cell's row of the table."""
     rows: dict[str, Row] = cell["rows"]
-    torch_ms = min((row["wall_ms"] for key, row in rows.items() if key.startswith("torch")), default=None)
+    torch_ms = fastest_torch(rows)
 
     def of(precision: str) -> tuple[list[str], list[str]]:
         ours = rows.get(f"mxtrt {precision}")

@@ -2,7 +2,7 @@
 
 Each network in each precision is a process.
 
-    python -m scripts.gpu_zoo [--out reports/gpu] [--networks resnet50_v1,gluoncv.yolo3_mobilenet0.25_voc] [--resume]
+    python -m scripts.gpu_zoo [--out reports/gpu] [--networks resnet50_v1,gluoncv.yolo3_mobilenet0.25_voc] [--resume FILE]
                               [--precisions fp32,fp16,bf16,int8] [--jobs 2] [--engine tensorrt] [--level 1]
 
 The networks are Gluon's, with weights and images as in suites/models, which hold them to MXNet in float64 on the CPU,

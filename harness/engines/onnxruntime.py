@@ -42,8 +42,6 @@ _WRONG_ON_INTEGERS = ["DoubleQDQPairsRemover", "QDQPropagationTransformer"]
 # A bias is rounded to the product of two scales, which float16 has not: 1e-7 has one bit there.
 _WRONG_ON_NARROW_SCALES = ["WeightBiasQuantization"]
 
-_NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-
 # ONNX Runtime runs float16 nodes for which it has no kernel in float32, with casts that it inserts itself.
 _RUNS_AS = {"tensor(float16)": "tensor(float)"}
 
@@ -149,7 +147,7 @@ def _disabled(model: ir.Model) -> list[str] | None:
     if not pairs:
         return None
     scales = (node.inputs[1] for node in pairs)
-    narrow = any(scale is not None and scale.dtype in _NARROW for scale in scales)
+    narrow = any(scale is not None and scale.dtype != ir.DataType.FLOAT for scale in scales)
     return [*_WRONG_ON_INTEGERS, *(_WRONG_ON_NARROW_SCALES if narrow else ())]
 
 

@@ -68,8 +68,8 @@ def _pooled_volumes(graph: ir.Graph) -> set[str]:
     """The values in which 8 bits would be 8 bits in a pooling over volumes, as TensorRT moves them."""
     found: set[str] = set()
     for node in graph:
-        (value,) = node.outputs[:1]
-        selects = node.op_type == "MaxPool" and value.shape is not None and len(value.shape) == 5
+        pooled = node.outputs[0].shape if node.op_type == "MaxPool" else None
+        selects = pooled is not None and len(pooled) == 5
         passes = node.op_type in _PASSES and any(source is not None and source.name in found for source in node.inputs)
         if selects or passes:
             found.update(str(output.name) for output in node.outputs)

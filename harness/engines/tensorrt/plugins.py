@@ -69,7 +69,7 @@ class Problems:
     def note(self, call: plugins.Call, method: str, error: BaseException) -> None:
         """Keep an error, without the frames of this module: they hold objects that TensorRT deletes meanwhile.
 
-        The end of such a frame would delete them again, which ended the process with TensorRT 10.6.
+        The end of such a frame may delete them again: processes of TensorRT 10.6 aborted when the error was dropped.
         """
         frames = error.__traceback__
         while frames is not None and frames.tb_frame.f_globals is globals():
