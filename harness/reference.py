@@ -16,7 +16,7 @@ from . import numerics
 from .engines.mxnet import as_function, first_line, graph_json
 from .errors import ExecutionError
 from .frontend import compat
-from .graph import Graph
+from .graph import Entry, Graph
 from .numerics.network import with_roundings
 
 Array = npt.NDArray[Any]
@@ -106,18 +106,25 @@ class Reference:
 
     def _with_roundings(self, precision: str, times: float, sample: Sample) -> _Function:
         """The graph whose intermediate results are rounded, where MXNet can round them; else the graph (less response)."""
-        entries = sorted({entry for node in self._graph.nodes for entry in node.inputs} | set(self._graph.heads))
         everything = {**self.params, **sample}
         try:
-            kinds = _Function(replace(self._graph, heads=tuple(entries))).types(everything, self.dtype)
-            floats = {
-                entry for entry, kind in zip(entries, kinds, strict=True) if kind is not None and kind.kind == "f"
-            }
+            floats = float_entries(self._graph, everything, self.dtype)
             function = _Function(with_roundings(self._graph, precision, floats.__contains__, times))
             function(everything, self.dtype)
         except ExecutionError:
             function = self._plain
         return function
+
+
+def float_entries(graph: Graph, arrays: Mapping[str, Array], dtype: np.dtype[Any]) -> set[Entry]:
+    """The outputs of nodes that are floats where the graph's own floats are of ``dtype``.
+
+    Raises:
+        ExecutionError: MXNet cannot load the graph, or infer its types.
+    """
+    entries = sorted({entry for node in graph.nodes for entry in node.inputs} | set(graph.heads))
+    kinds = _Function(replace(graph, heads=tuple(entries))).types(arrays, dtype)
+    return {entry for entry, kind in zip(entries, kinds, strict=True) if kind is not None and kind.kind == "f"}
 
 
 class _Function:

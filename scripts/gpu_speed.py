@@ -386,6 +386,7 @@ def measure_cell(name: str, batch: int, modes: Sequence[str], precisions: Sequen
         **result,
         **cell.notes,
         "torch_input": "float32",
+        "gpu": smi("name").partition(": ")[2],
         "clocks": smi("clocks.sm,clocks.mem,temperature.gpu,power.draw"),
     }
 

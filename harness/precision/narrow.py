@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import ml_dtypes
@@ -25,6 +25,11 @@ from .policy import (
 )  # fmt: skip
 
 _DENSE = frozenset({"Gemm", "MatMul"})
+_PRODUCTS = _DENSE | {"Conv", "ConvTranspose"}
+_WITH_CONSTANTS = frozenset({
+    "Celu", "Elu", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Selu", "ThresholdedRelu",
+})  # fmt: skip
+_POINTWISE = _WITH_CONSTANTS | {"Add", "Clip", "Div", "Max", "Min", "Mul", "Relu", "Sigmoid", "Softsign", "Sub", "Tanh"}
 _LONG_SUM = 2048  # terms; ResNet-50's 2,048 lose nothing
 
 
@@ -94,6 +99,8 @@ class _Narrowing:
             return ir.DataType.FLOAT
         if node.op_type == "QuantizeLinear" and node.inputs[0] is not None and node.inputs[0].is_graph_input():
             return ir.DataType.FLOAT  # straight to 8 bits: rounding twice would cost a pass over the input
+        if node.op_type == "QuantizeLinear" and _ends_constants(node):
+            return ir.DataType.FLOAT
         if node.op_type in NEUTRAL:
             return self._followed(node)
         return self.narrow
@@ -219,6 +226,41 @@ def _sums_8_bits(node: ir.Node) -> bool:
         return False
     length = left.shape[-1] if left is not None and left.shape is not None else None
     return not isinstance(length, int) or length > _LONG_SUM
+
+
+def _ends_constants(node: ir.Node) -> bool:
+    """Whether activations that have constants lie between a product and this QuantizeLinear, and nobody else reads them.
+
+    TensorRT 10.6 makes one layer of all that, and then refuses constants of 16 bits (found on an H200: "Assertion type()
+    == expectedDataType<T>() failed"); where the quantization reads float32 it does not. A normalization behind a sum of
+    two branches it leaves apart.
+    """
+    last = node.inputs[0].producer() if node.inputs[0] is not None else None
+    inside: set[ir.Node] = set()
+    read: set[ir.Value] = set()
+    more = {last} if last is not None and last.op_type in _POINTWISE else set()
+    while more:
+        inside |= more
+        values = [value for one in inside for value in one.inputs if value is not None and value.const_value is None]
+        read = {value for value in values if value.producer() not in inside}
+        more = {one for one in map(_only_for(inside), read) if one is not None and one.op_type in _POINTWISE}
+    from_product = any(one is not None and one.op_type in _PRODUCTS for one in map(_only_for(inside), read))
+    own = any(one.op_type in _WITH_CONSTANTS for one in inside)
+    return from_product and (own or (len(read) == 1 and any(map(_scales, inside))))
+
+
+def _only_for(inside: set[ir.Node]) -> Callable[[ir.Value], ir.Node | None]:
+    """The producer of a value that nobody reads but these nodes; None if there are others."""
+
+    def producer(value: ir.Value) -> ir.Node | None:
+        return value.producer() if {use.node for use in value.uses()} <= inside else None
+
+    return producer
+
+
+def _scales(node: ir.Node) -> bool:
+    """Whether a node computes with a constant, and not only within bounds, which TensorRT takes as numbers."""
+    return node.op_type != "Clip" and any(value is not None and value.const_value is not None for value in node.inputs)
 
 
 def _is_stretch(node: ir.Node) -> bool:

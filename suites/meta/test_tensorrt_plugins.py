@@ -335,13 +335,14 @@ class Fails(NoKernel):
 
 
 def layers_held_by(error: BaseException | None, trt: Any) -> list[str]:
-    """The frames of an error, and of its causes, in which an object of TensorRT's plugins is alive."""
+    """The frames that an error and its causes keep, callers among them, in which a plugin's object is alive."""
     found = []
     kinds = (trt.IPluginV3, trt.IPluginCreatorV3One, trt.IExprBuilder, trt.DimsExprs)
     while error is not None:
-        for frame, line in traceback.walk_tb(error.__traceback__):
-            if any(isinstance(value, kinds) for value in frame.f_locals.values()):
-                found.append(f"{frame.f_code.co_name}:{line}")
+        for inner, _ in traceback.walk_tb(error.__traceback__):
+            for frame, line in traceback.walk_stack(inner):  # a frame keeps the one that called it
+                if any(isinstance(value, kinds) for value in frame.f_locals.values()):
+                    found.append(f"{frame.f_code.co_name}:{line}")
         error = error.__cause__ or error.__context__
     return found
 

@@ -19,6 +19,7 @@ from harness.frontend.compat import mxnet
 from harness.frontend.mxnet import read_model
 from harness.graph import Graph
 from harness.numerics.network import longest_sum, with_roundings
+from harness.reference import float_entries
 
 Arrays = Mapping[str, np.ndarray]
 DRAWS = 3
@@ -129,7 +130,8 @@ class Reference:
 
     def hold(self, found: Sequence[np.ndarray], precision: str = "fp32") -> tuple[float, str]:
         """The largest error over its bound, and what is wrong ("" if nothing is)."""
-        rounded = InMXNet(with_roundings(self.graph, precision))
+        floats = float_entries(self.graph, self.arrays, np.dtype(np.float64))
+        rounded = InMXNet(with_roundings(self.graph, precision, floats.__contains__))
         moved = numerics.response(rounded, self.arrays, self.exact, precision, draws=DRAWS)
         trios = zip(found, self.exact, moved, strict=True)
         results = [numerics.compare(*trio, precision, self.terms) for trio in trios]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import traceback
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -67,16 +68,15 @@ class Problems:
         self._noted: list[tuple[int, str, str, BaseException]] = []
 
     def note(self, call: plugins.Call, method: str, error: BaseException) -> None:
-        """Keep an error, without the frames of this module: they hold objects that TensorRT deletes meanwhile.
+        """Keep an error and the place where it arose, without its frames.
 
-        The end of such a frame may delete them again: processes of TensorRT 10.6 aborted when the error was dropped.
+        A frame keeps the ones that called it, down to this module's, and they hold objects that TensorRT deletes
+        meanwhile: their end deletes them again, and processes of TensorRT 10.6 aborted when the error was dropped.
         """
-        frames = error.__traceback__
-        while frames is not None and frames.tb_frame.f_globals is globals():
-            frames = frames.tb_next
-        error.__traceback__ = frames
+        places = [f" ({place.filename}:{place.lineno})" for place in traceback.extract_tb(error.__traceback__)]
+        text = f"{call.where}: {method}: {type(error).__name__}: {error}" + "".join(places[-1:])
+        _forget_frames(error)
         with self._lock:
-            text = f"{call.where}: {method}: {type(error).__name__}: {error}"
             self._noted = [*self._noted[-49:], (threading.get_ident(), call.node, text, error)]
 
     def take(self, nodes: Collection[str] | None = None) -> tuple[str, BaseException] | None:
@@ -86,6 +86,15 @@ class Problems:
             mine = [item for item in self._noted if (item[0] == me if nodes is None else item[1] in nodes)]
             self._noted = [item for item in self._noted if item not in mine]
         return (mine[0][2], mine[0][3]) if mine else None
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Of an error, and of those that it came from."""
+    seen = []
+    while error is not None and error not in seen:
+        error.__traceback__ = None
+        seen.append(error)
+        error = error.__cause__ or error.__context__
 
 
 PROBLEMS = Problems()
