@@ -26,7 +26,7 @@ from .operators.context import Value
 from .plan import HOST, Plan
 from .planning import FALLBACKS, Draft, Piece, draft, input_values, lower_model, unique
 from .precision import OPTIONS as CONVERSION_OPTIONS
-from .precision import PRECISIONS, Request, Samples, convert, read_samples, split_options
+from .precision import PRECISIONS, Request, Samples, check_excluded, convert, read_samples, split_options
 
 Array = npt.NDArray[Any]
 _LARGEST_MESSAGE = 2**31 - 2**20  # bytes of constants; protobuf's limit is 2 GB for a whole message
@@ -130,6 +130,7 @@ def to_onnx(
     conversion, unknown = split_options(conversion_options)
     check_known(unknown, CONVERSION_OPTIONS, "conversion to ONNX")
     graph, arrays = read_model(source, params, [])
+    check_excluded(conversion, [node.name for node in graph.nodes])
     specs = read_inputs(inputs)
     lowered = lower_model(graph, arrays, specs, None, "error")
     outputs = list(zip(unique(graph.output_names), lowered.outputs))
@@ -196,6 +197,7 @@ def _draft(
     source: Any, params: Any, inputs: Mapping[str, Any] | None, settings: _Settings, notices: list[str]
 ) -> Draft:
     graph, arrays = read_model(source, params, notices)
+    check_excluded(settings.conversion.options, [node.name for node in graph.nodes])
     return draft(graph, arrays, read_inputs(inputs), settings.library, settings.fallback, settings.min_segment_size)
 
 

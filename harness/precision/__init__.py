@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from ..engines.layers import owner_of
 from ..errors import CalibrationError, HarnessError, OptionError
 from .request import OPTIONS, PRECISIONS, Request, Sample, Samples
 
@@ -22,6 +24,7 @@ __all__ = [
     "Request",
     "Sample",
     "Samples",
+    "check_excluded",
     "convert",
     "read_samples",
     "split_options",
@@ -60,7 +63,6 @@ def convert(model: ir.Model, request: Request) -> ir.Model:
 
 def _quantize(model: ir.Model, request: Request, base: str) -> None:
     """Q/DQ pairs for int8 or fp8, in place: at all sites, or at those that keep ``min_sqnr``."""
-    from ..engines.layers import owner_of
     from .quantize import find_ranges, find_sites, insert
     from .sensitivity import layers_to_exclude
 
@@ -93,6 +95,17 @@ def _check(options: Mapping[str, Any]) -> None:
     exclude = options.get("exclude", ())
     if not isinstance(exclude, (list, tuple, set, frozenset)) or not all(isinstance(name, str) for name in exclude):
         raise OptionError(f"exclude: {exclude!r} is not a list of node names")
+
+
+def check_excluded(options: Mapping[str, Any], nodes: Collection[str]) -> None:
+    """OptionError for a name in ``exclude`` that is neither one of the MXNet nodes nor an ONNX node of one."""
+    known = set(nodes)
+    for name in options.get("exclude", ()):
+        if name not in known and owner_of(name) not in known:
+            near = difflib.get_close_matches(name, known, 3)
+            raise OptionError(
+                f"exclude: the model has no node {name!r}" + (f"; near it are {', '.join(near)}" if near else "")
+            )
 
 
 def _check_number(name: str, value: Any) -> None:

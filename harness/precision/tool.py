@@ -9,9 +9,10 @@ from typing import Any
 
 import onnx_ir as ir
 
+from ..engines.layers import owners_of
 from ..errors import OptionError
 from ..numerics import sqnr
-from . import OPTIONS, Request, Sample, read_samples, split_options
+from . import OPTIONS, Request, Sample, check_excluded, read_samples, split_options
 from .calibration import DEFAULT_CALIBRATOR, onnxruntime_session, run_named, save_table
 from .fold import fold_batch_norm
 from .quantize import Site, find_ranges, find_sites, insert
@@ -77,6 +78,7 @@ def calibrate(
         )
     model = compiled.plan.models[0]
     fold_batch_norm(model)
+    check_excluded(conversion, [node for nodes in owners_of(model).values() for node in nodes])
     samples = _counted(read_samples(calibration, compiled.input_names), progress)
     request = Request(precision, samples, options=conversion)
     sites = find_sites(model, conversion)

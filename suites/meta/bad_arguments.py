@@ -47,7 +47,7 @@ KEYWORDS: list[dict[str, Any]] = [
     {"min_segment_size": "2"}, {"min_segment_size": 1.5}, {"min_segment_size": True}, {"nosuch": 1}, {"threads": 0},
     {"threads": "2"}, {"threads": 10**30}, {"threads": float("nan")}, {"optimization": "most"}, {"optimization": []},
     {"calibrator": "x"}, {"calibrator": []}, {"percentile": "most"}, {"percentile": float("nan")}, {"percentile": 0},
-    {"exclude": "conv"}, {"exclude": 3}, {"exclude": [3]}, {"min_sqnr": "high"},
+    {"exclude": "conv"}, {"exclude": 3}, {"exclude": [3]}, {"exclude": ["conv999"]}, {"min_sqnr": "high"},
     {"min_sqnr": float("nan")}, {"calibration_table": 3}, {"calibration": 3},
     {"base_precision": "fp8"}, {"base_precision": 16}, {"min_channels": 0}, {"min_channels": "3"}, {"cache_dir": 3, "engine": "tensorrt"}, {"profile_to": 3},
 ]  # fmt: skip

@@ -370,6 +370,12 @@ def test_layers_can_be_left_out():
     assert conv.inputs[1].producer() is None
 
 
+def test_an_unknown_layer_to_leave_out_is_an_error_that_names_what_is_near():
+    options = {"calibration": SAMPLES, "exclude": ["conv_1"]}
+    with pytest.raises(harness.OptionError, match="exclude: the model has no node 'conv_1'; near it are conv1"):
+        compile_graph(GRAPH, PARAMS, {"data": SHAPE}, "onnxruntime", "int8", **options)
+
+
 def test_norms_and_sums_stay_wide():
     """MXNet #19747: BERT in float16 gave NaN, because exp and sum were apart and narrow."""
     x = helper.make_tensor_value_info("x", 1, [1, 8])
