@@ -28,6 +28,16 @@ def gpus() -> list[str]:
     return [str(number) for number, _ in enumerate(listed.strip().splitlines())] or [""]
 
 
+def smi(fields: str) -> str:
+    """What nvidia-smi says of this process's GPU, "" where there is none."""
+    device = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    command = ["nvidia-smi", f"--id={device}", f"--query-gpu={fields}", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
+
+
 def spread(
     module: str, tasks: Sequence[Sequence[str]], each: int, end: float, take: Callable[[Sequence[str], Row], None]
 ) -> None:

@@ -23,7 +23,6 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from collections import deque
@@ -35,7 +34,7 @@ import filelock
 import numpy as np
 
 from scripts.gpu_networks import export
-from scripts.gpu_queue import Row, spread
+from scripts.gpu_queue import Row, smi, spread
 from scripts.gpu_speed_table import document, join, joined, ratios
 
 WORK = Path("/tmp/mxtrt-speed")
@@ -52,6 +51,7 @@ INT8: Row = {"min_channels": 1}  # the first layer too
 TORCH_MODES = ("reduce-overhead", "max-autotune")  # the second takes minutes to tune for each batch
 ROUNDS, WARM_SECONDS, TURN_SECONDS = 9, 0.05, 0.1  # of each turn: first untimed, because the one before leaves its mark
 BUILDS = 4  # at a time on a GPU: most of a build is the processor's work
+CLOCKS = "clocks.sm,clocks.mem,temperature.gpu,power.draw"
 LAYERS = 20  # the slowest layers of a profile that are kept
 # --- contenders ------------------------------------------------------------------------------------------------------
 
@@ -386,15 +386,9 @@ def measure_cell(name: str, batch: int, modes: Sequence[str], precisions: Sequen
         **result,
         **cell.notes,
         "torch_input": "float32",
-        "gpu": smi("name").partition(": ")[2],
-        "clocks": smi("clocks.sm,clocks.mem,temperature.gpu,power.draw"),
+        "gpu": smi("name"),
+        "clocks": f"{CLOCKS}: {smi(CLOCKS)}",
     }
-
-
-def smi(fields: str) -> str:
-    device = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-    command = ["nvidia-smi", f"--id={device}", f"--query-gpu={fields}", "--format=csv,noheader"]
-    return f"{fields}: {subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()}"
 
 
 def machine() -> Row:
@@ -402,7 +396,7 @@ def machine() -> Row:
     import torch
 
     return {
-        "gpu": smi("name,driver_version,power.limit,mig.mode.current"), "tensorrt": tensorrt.__version__,
+        "gpu": f"{smi('name')}, driver {smi('driver_version')}", "tensorrt": tensorrt.__version__,
         "torch": torch.__version__, "cuda": torch.version.cuda, "python": sys.version.split()[0],
         "numpy": np.__version__, "cores": os.cpu_count(),
     }  # fmt: skip

@@ -68,7 +68,7 @@ def goals(cells: Sequence[Row]) -> list[Row]:
         return max(speeds, default=None)
 
     for cell in cells:
-        what = f"{cell['network']}, batch {cell['batch']}"
+        what = f"{cell['network']}, batch {cell['batch']}, {short(cell['gpu'])}"
         for precision in (key.removeprefix("mxtrt ") for key in cell["rows"] if key.startswith("mxtrt ")):
             ratio, over = (cell["ratios"].get(key) for key in ratio_names(precision))
             if over is None:
@@ -89,7 +89,7 @@ def goals(cells: Sequence[Row]) -> list[Row]:
 
 COLUMNS = [
     "network", "batch", "FP16, ms", "img/s", "PyTorch FP16 at its fastest, ms", "its time over ours (aim: 1.5x)",
-    "over raw enqueue (aim: 2 %)", "INT8, ms", "img/s", "PyTorch's time over INT8's", "over raw enqueue", "PyTorch's image",
+    "over raw enqueue (aim: 2 %)", "INT8, ms", "img/s", "PyTorch's time over INT8's", "over raw enqueue", "PyTorch's image", "GPU",
 ]  # fmt: skip
 
 
@@ -108,11 +108,30 @@ def line(cell: Row) -> list[str]:
 
     (half, half_ratios), (eight, eight_ratios) = of("fp16"), of("int8")
     peer = "" if torch_ms is None else f"{torch_ms:.3f}"
-    return [cell["network"], str(cell["batch"]), *half, peer, *half_ratios, *eight, *eight_ratios, cell["torch_input"]]
+    return [
+        cell["network"],
+        str(cell["batch"]),
+        *half,
+        peer,
+        *half_ratios,
+        *eight,
+        *eight_ratios,
+        cell["torch_input"],
+        short(cell["gpu"]),
+    ]
 
 
-def cell_of(row: Row) -> tuple[str, int]:
+def short(gpu: str) -> str:
+    """ "H100" of "NVIDIA H100 80GB HBM3"."""
+    return gpu.removeprefix("NVIDIA ").partition(" ")[0]
+
+
+def place_of(row: Row) -> tuple[str, int]:
     return row["network"], row["batch"]
+
+
+def cell_of(row: Row) -> tuple[str, int, str]:
+    return *place_of(row), row["gpu"]
 
 
 def document(where: Row, cells: Sequence[Row], failed: Sequence[Row], builds: Sequence[Row]) -> Row:
@@ -126,9 +145,9 @@ def document(where: Row, cells: Sequence[Row], failed: Sequence[Row], builds: Se
 def joined(earlier: Row, cells: Sequence[Row], failed: Sequence[Row], builds: Sequence[Row], where: Row) -> Row:
     """The document with further cells, in place of the same ones of before."""
     done = {cell_of(row): row for row in (*earlier["cells"], *cells)}
-    now = {cell_of(row) for row in cells}
-    failures = {cell_of(row): row for row in (*earlier["failed"], *failed) if cell_of(row) not in now}
-    built = {(*cell_of(row), row["kind"]): row for row in (*earlier["builds"], *builds)}
+    now = {place_of(row) for row in cells}
+    failures = {place_of(row): row for row in (*earlier["failed"], *failed) if place_of(row) not in now}
+    built = {(*place_of(row), row["kind"]): row for row in (*earlier["builds"], *builds)}
     return document(where, list(done.values()), list(failures.values()), list(built.values()))
 
 
@@ -137,6 +156,7 @@ def join(paths: Sequence[Path]) -> Row:
     found = document({}, [], [], [])
     for path in paths:
         later = json.loads(path.read_text())
-        cells = [row for row in later["cells"] if any(key.startswith("mxtrt ") for key in row["rows"])]
+        measured = [row for row in later["cells"] if any(key.startswith("mxtrt ") for key in row["rows"])]
+        cells = [{"gpu": later["machine"]["gpu"].partition(",")[0], **row} for row in measured]
         found = joined(found, cells, later.get("failed", []), later.get("builds", []), later["machine"])
     return {**found, "notes": []}

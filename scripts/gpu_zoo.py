@@ -31,7 +31,8 @@ from harness.compiler import compile_graph
 from harness.frontend.mxnet import read_model
 from harness.graph import Graph
 from scripts import gpu_networks, run_zoo
-from scripts.gpu_queue import Row, spread
+from scripts.gpu_queue import Row, smi, spread
+from scripts.gpu_speed_table import short
 from suites.models.gluon_zoo import NAMES, Reference, network, size_of
 
 BATCH = 2
@@ -105,7 +106,7 @@ def run_one(name: str, precision: str, engine: str, level: int) -> Row:
         cell = measure(ready, engine, precision, level)
     except Exception as error:  # noqa: BLE001 - the row says what went wrong, whatever it was
         cell = {"status": "error", "error": f"{type(error).__name__}: {error}"[:2000]}
-    cell["seconds"] = round(time.perf_counter() - started, 2)
+    cell |= {"seconds": round(time.perf_counter() - started, 2), "gpu": smi("name")}
     inputs = {key: list(array.shape) for key, array in ready.inputs.items()}
     return {"network": name, "inputs": inputs, "cells": {precision: cell}}
 
@@ -195,7 +196,7 @@ def main() -> int:
 
 
 COLUMNS = ["network", "error over its bound: fp32", "fp16", "bf16", "int8: dB, and ONNX Runtime's", "build fp16, s",
-           "plan fp16, MiB", "device memory fp16, MiB", "segments"]  # fmt: skip
+           "plan fp16, MiB", "device memory fp16, MiB", "segments", "GPU"]  # fmt: skip
 
 
 def summary(rows: Sequence[Row], options: argparse.Namespace) -> Row:
@@ -226,7 +227,8 @@ def line(row: Row) -> list[str]:
     if "sqnr_db" in eight:
         decibels = f"{eight['sqnr_db']:.1f}, {eight['onnxruntime_sqnr_db']:.1f}"
     sizes = [str(half.get(key, "")) for key in ("build_s", "plan_mib", "device_memory_mib", "segments")]
-    return [row["network"], *map(error, ("fp32", "fp16", "bf16")), decibels, *sizes]
+    names = ", ".join(sorted({short(cell["gpu"]) for cell in cells.values()}))
+    return [row["network"], *map(error, ("fp32", "fp16", "bf16")), decibels, *sizes, names]
 
 
 if __name__ == "__main__":

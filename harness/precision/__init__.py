@@ -70,7 +70,8 @@ def _quantize(model: ir.Model, request: Request, base: str) -> None:
     ranges = find_ranges(model, sites, request)
     if "min_sqnr" in request.options:
         left_out = layers_to_exclude(model, sites, ranges, request)
-        sites = [site for site in sites if owner_of(site.node) not in left_out]
+        excluded = [*request.options.get("exclude", ()), *left_out]
+        sites = find_sites(model, {**request.options, "exclude": excluded})  # others may have to stay wide with them
     insert(model, sites, ranges, request.precision, base)
 
 

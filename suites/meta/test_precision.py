@@ -325,6 +325,19 @@ def test_a_depthwise_convolution_is_quantized_if_its_result_is(readers):
     assert any(site.tensor == "x" for site in find_sites(model)) == RECALLED[readers]
 
 
+def test_a_depthwise_convolution_stays_wide_with_a_reader_that_loses_too_much(monkeypatch):
+    kind = "float[1, 16, 4, 4]"
+    model = parsed(
+        f"({kind} x, float[16, 1, 1, 1] w, float[16, 16, 1, 1] v) => ({kind} y) <{kind} d>",
+        "d = Conv<group=16>(x, w) y = Conv(d, v)",
+        w=np.ones((16, 1, 1, 1), np.float32), v=np.ones((16, 16, 1, 1), np.float32),
+    )  # fmt: skip
+    monkeypatch.setattr("harness.precision.sensitivity.layers_to_exclude", lambda *given: {"n1"})
+    samples = [{"x": RNG.standard_normal((1, 16, 4, 4)).astype(np.float32)}]
+    model = convert(model, Request("int8", lambda: samples, options={"min_sqnr": 30}))
+    assert [node.op_type for node in model.graph] == ["Conv", "Conv"]
+
+
 ENDS = {  # what lies between a convolution and the next one -> the type that the pair between them reads
     "r = Relu(c)": "narrow",
     "r = Clip(c, zero, six)": "narrow",
