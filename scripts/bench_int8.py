@@ -137,8 +137,9 @@ def agreement(name: str, options: argparse.Namespace) -> Row:
         scores = judge(
             answers("int8", calibration_table=str(tables[best]), exclude=sorted(left_out)), exact, network.classes
         )
+    kept = {owner_of(site.node) for site in find_sites(model, {"exclude": left_out})}
     found["exclusion"] = {
-        "calibrator": best, "wanted_sqnr_db": WANTED_SQNR, **scores,
+        "calibrator": best, "wanted_sqnr_db": WANTED_SQNR, **scores, "wide": found["layers"] - len(kept),
         "excluded": [layer for layer, _ in layers if layer in left_out],
         "most_sensitive": [[layer, round(value, 2)] for layer, value in layers[:10]],
     }  # fmt: skip
@@ -210,7 +211,7 @@ def cells(results: Mapping[str, Row]) -> list[list[str]]:
         scored = [(calibrator, 0, scores) for calibrator, scores in found.get("calibrators", {}).items()]
         if "exclusion" in found:
             scores = found["exclusion"]
-            scored.append((scores["calibrator"], len(scores["excluded"]), scores))
+            scored.append((scores["calibrator"], scores["wide"], scores))
         for calibrator, excluded, scores in scored:
             shares = [f"{scores[key]:.0%}" if key in scores else "" for key in ("top1", "top3")]
             rows.append([name, calibrator, str(excluded), f"{scores['sqnr_db']:.1f}", *shares])

@@ -102,8 +102,8 @@ def int8_page() -> str:
             "",
             f"`{name}`: {results[name]['calibration_images']} images of calibration, "
             f"{results[name]['evaluation_images']} others evaluated. With `min_sqnr={found['wanted_sqnr_db']:g}` "
-            f"{len(found['excluded'])} of {results[name]['layers']} layers stay in FP32"
-            + (f": {_names(found['excluded'])}." if found["excluded"] else "."),
+            f"{found['wide']} of {results[name]['layers']} layers stay in FP32"
+            + (f", because of {_names(found['excluded'])}." if found["excluded"] else "."),
             f"Alone in INT8, the most sensitive layers leave {_losses(found['most_sensitive'][:3])}.",
         ]
     if memory:

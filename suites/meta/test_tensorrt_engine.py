@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import json
+import sys
+import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -626,6 +628,108 @@ def on_device(cuda: Any, array: np.ndarray) -> DeviceArray:
     cuda.copy_in(buffer.address, array.ctypes.data, array.nbytes, 0)
     cuda.synchronize(0)
     return DeviceArray(buffer.address, array.shape, array.dtype, buffer)
+
+
+class Tensor:
+    """A tensor of a stand-in for PyTorch: on ``current``, the stand-in's stream, its content is being made."""
+
+    current = 0
+
+    def __init__(self, cuda: Any, array: np.ndarray, **changes: Any) -> None:
+        self.buffer = DeviceBuffer(cuda, array.nbytes)
+        self.source = array  # the copy is under way
+        cuda.copy_in(self.buffer.address, array.ctypes.data, array.nbytes, Tensor.current)
+        self.shape, self.dtype, self.device = array.shape, array.dtype.name, "cuda:0"
+        self.is_cuda, self.layout, self.requires_grad = True, "strided", False
+        self.negative = self.conjugate = False
+        self.contiguous = True
+        self.__dict__.update(changes)
+
+    def is_neg(self) -> bool:
+        return self.negative
+
+    def is_conj(self) -> bool:
+        return self.conjugate
+
+    def is_contiguous(self) -> bool:
+        return self.contiguous
+
+    def data_ptr(self) -> int:
+        return self.buffer.address
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def __dlpack__(self, stream: int | None = None) -> Any:
+        raise BufferError("asked by DLPack")
+
+
+@pytest.fixture
+def torch(monkeypatch: pytest.MonkeyPatch) -> Any:
+    module: Any = types.ModuleType("torch")
+    module.Tensor, module.strided = Tensor, "strided"
+    for name in ("bool", "float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8"):
+        setattr(module, name, name)
+    module.cuda = types.SimpleNamespace(current_stream=lambda device: types.SimpleNamespace(cuda_stream=Tensor.current))
+    monkeypatch.setitem(sys.modules, "torch", module)
+    monkeypatch.setattr(Tensor, "current", 0)
+    return module
+
+
+@pytest.mark.parametrize("own_stream", [False, True])
+def test_tensors_of_pytorch_are_read_in_place_when_they_are_ready(
+    own_stream: bool, torch: Any, engine: TensorRTEngine, tmp_path: Path
+) -> None:
+    session: Any = engine.build(request(tmp_path))
+    cuda: Any = engine.cuda
+    if own_stream:
+        Tensor.current = cuda.create_stream()
+    out = Tensor(cuda, np.zeros((2, 4, 1, 1), np.float32))
+    for seed in range(4):
+        x = image(seed=seed)
+        tensor = Tensor(cuda, x)
+        copies = calls(engine, "copy_in")
+        np.testing.assert_array_equal(session.run([tensor])[0], expected(x))
+        found = session.enqueue([Tensor(cuda, x)], [out], Tensor.current)
+        np.testing.assert_array_equal(found.numpy()[0], expected(x))
+        found = session.enqueue(
+            [Tensor(cuda, x)], [out]
+        )  # on the session's stream, behind what reads ``out`` on theirs
+        np.testing.assert_array_equal(found.numpy()[0], expected(x))
+        assert calls(engine, "copy_in") == copies + 2, "those of the stand-in"
+
+
+def test_an_output_is_not_written_while_its_owner_reads_it(torch: Any, engine: TensorRTEngine, tmp_path: Path) -> None:
+    session: Any = engine.build(request(tmp_path))
+    cuda: Any = engine.cuda
+    session.run([image()])  # so that nothing is allocated later, which would wait for everything
+    Tensor.current = cuda.create_stream()
+    before = np.full((2, 4, 1, 1), 7, np.float32)
+    out, seen = Tensor(cuda, before), np.zeros_like(before)
+    cuda.synchronize(Tensor.current)
+    cuda.copy_out(seen.ctypes.data, out.data_ptr(), seen.nbytes, Tensor.current)
+    session.enqueue([image()], [out]).wait()
+    cuda.synchronize(Tensor.current)
+    np.testing.assert_array_equal(seen, before)
+
+
+ODD_TENSORS: dict[str, tuple[dict[str, Any], str]] = {
+    "gradient": ({"requires_grad": True}, "asked by DLPack"),
+    "negative": ({"negative": True}, "asked by DLPack"),
+    "conjugate": ({"conjugate": True}, "asked by DLPack"),
+    "sparse": ({"layout": "sparse"}, "asked by DLPack"),
+    "type": ({"dtype": "complex64"}, "asked by DLPack"),
+    "other type": ({"dtype": "float64"}, "the type is float64, built for float32"),
+    "strides": ({"contiguous": False}, r"shape \(2, 3, 8, 8\) is not contiguous; pass .contiguous"),
+}
+
+
+@pytest.mark.parametrize("how", ODD_TENSORS)
+def test_tensors_that_are_not_plain_are_refused(how: str, torch: Any, engine: TensorRTEngine, tmp_path: Path) -> None:
+    changes, named = ODD_TENSORS[how]
+    session = engine.build(request(tmp_path))
+    with pytest.raises(harness.InputError, match=f"(?s)part part0: input 'data'.*{named}"):
+        session.run([Tensor(engine.cuda, image(), **changes)])
 
 
 KINDS: dict[str, Callable[[Any, np.ndarray], Any]] = {

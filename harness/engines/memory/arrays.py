@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,6 +55,9 @@ def is_device_array(value: Any) -> bool:
         return False
     if isinstance(value, DeviceArray):
         return True
+    torch = _torch_of(value)
+    if torch is not None:
+        return bool(value.is_cuda)
     if hasattr(value, "__dlpack_device__"):
         try:
             return int(value.__dlpack_device__()[0]) == _DLPACK_CUDA
@@ -69,7 +74,10 @@ def read_device_array(name: str, value: Any, stream: int) -> DeviceArray:
     """
     if isinstance(value, DeviceArray):
         return value
+    torch = _torch_of(value)
     try:
+        if torch is not None and _is_plain(torch, value):
+            return _read_torch(torch, value)
         if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
             return _read_dlpack(value, stream)
         return _read_interface(value)
@@ -104,6 +112,39 @@ def _check_contiguous(shape: Sequence[int], strides: Sequence[int] | None, step:
         if size > 1 and stride != step:
             raise InputError(f"the array of shape {tuple(shape)} is not contiguous; pass .contiguous() of it")
         step *= size
+
+
+# --- PyTorch's, whose DLPack takes longer at every call than many a plan runs -----------------------------------------
+
+
+def _torch_of(value: Any) -> Any:
+    """The module, if this is a tensor of it and not of a subclass; None otherwise."""
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and type(value) is getattr(torch, "Tensor", None) else None
+
+
+def _is_plain(torch: Any, value: Any) -> bool:
+    """Whether a tensor's memory holds what the tensor says; of the others DLPack tells what is wrong."""
+    readable = value.is_cuda and value.layout is torch.strided and value.dtype in _torch_types(torch)
+    return bool(readable and not value.requires_grad and not value.is_neg() and not value.is_conj())
+
+
+@functools.cache
+def _torch_types(torch: Any) -> dict[Any, np.dtype[Any]]:
+    names = ("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
+    return {torch.bfloat16: BFLOAT16, **{getattr(torch, name): np.dtype(name) for name in names}}
+
+
+def _read_torch(torch: Any, value: Any) -> DeviceArray:
+    """By its address; its content is made on PyTorch's current stream, as DLPack has it."""
+    shape = tuple(value.shape)
+    if not value.is_contiguous():
+        raise InputError(f"the array of shape {shape} is not contiguous; pass .contiguous() of it")
+    stream = int(torch.cuda.current_stream(value.device).cuda_stream)
+    return DeviceArray(int(value.data_ptr()), shape, _torch_types(torch)[value.dtype], value, stream)
+
+
+# --- DLPack ----------------------------------------------------------------------------------------------------------
 
 
 _DLPACK_CUDA = 2

@@ -102,7 +102,7 @@ class Staging:
                 self._loaded.cuda.copy_out(slot.host.address, slot.device.address, slot.nbytes, stream)  # type: ignore[union-attr]
 
     def results(self, outputs: Sequence[Any] | None, stream: int) -> list[DeviceArray]:
-        """The caller's arrays to write to, checked; or new ones.
+        """The caller's arrays to write to, checked, once what is under way with them has ended; or new ones.
 
         Raises:
             InputError: an array does not lie on the GPU, or has another type or shape than the run gives.
@@ -122,6 +122,7 @@ class Staging:
                 raise InputError(f"output {tensor.name!r}: a {type(value).__name__} does not lie on the GPU")
             array = read_device_array(tensor.name, value, stream)
             self._check(f"output {tensor.name!r}", array, tensor.dtype)
+            self._follow(array, stream)
             if array.shape != slot.shape:
                 raise InputError(f"output {tensor.name!r}: the shape is {array.shape}, the run gives {slot.shape}")
             given.append(DeviceArray(array.address, array.shape, array.dtype, (value, array.owner)))
@@ -138,12 +139,16 @@ class Staging:
         """The address of an array that lies on the GPU; the stream waits for whatever makes its content."""
         array = read_device_array(tensor.name, value, stream)
         self._check(f"input {tensor.name!r}", array, tensor.dtype)
+        self._follow(array, stream)
+        return array.address
+
+    def _follow(self, array: DeviceArray, stream: int) -> None:
+        """Let the stream wait for what is under way on the array's own."""
         if array.stream is not None and array.stream != stream:
             cuda = self._loaded.cuda
             self._event = self._event or Event(cuda)
             cuda.record(self._event.handle, array.stream)
             cuda.wait(stream, self._event.handle)
-        return array.address
 
     def _check(self, what: str, array: DeviceArray, dtype: np.dtype[Any]) -> None:
         if array.dtype != dtype:
