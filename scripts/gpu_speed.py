@@ -251,8 +251,9 @@ class Cell:
         pending: deque[Any] = deque(maxlen=8)  # a run that is dropped is awaited: keep a few under way
 
         handle = stream.cuda_stream
-        fixed_x = read_device_array("data", x, handle)  # once, as the plan enqueued by hand has its addresses once
-        fixed_outputs = [read_device_array("output", output, handle) for output in outputs]
+        with torch.cuda.stream(stream):  # once, as the plan enqueued by hand has its addresses once
+            fixed_x = read_device_array("data", x, handle)
+            fixed_outputs = [read_device_array("output", output, handle) for output in outputs]
 
         def enqueue() -> None:
             pending.append(session.enqueue([fixed_x], fixed_outputs, handle))

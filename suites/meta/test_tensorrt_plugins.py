@@ -34,7 +34,7 @@ from harness.operators.context import Fragment, Value
 from .double import DoubleCuda, make_engine
 from .double.runtime import read, write
 from .test_plugins import example, nothing_stays_registered  # noqa: F401 - the fixture is used by its name
-from .test_tensorrt_engine import GPU, builds, calls, on_device
+from .test_tensorrt_engine import GPU, Interface, builds, calls, on_device
 
 F32 = np.dtype(np.float32)
 SWISH = example().CappedSwish
@@ -317,8 +317,12 @@ class Fails(NoKernel):
     error: BaseException = ZeroDivisionError("by nothing")
 
     def _may_fail(self, where: str) -> None:
-        if Fails.where == where:
-            raise Fails.error
+        if Fails.where != where:
+            return
+        try:
+            {}["what went wrong before"]
+        except KeyError:
+            raise Fails.error  # noqa: B904 - both errors have frames
 
     def infer(self, a: Any, x: Any) -> Any:
         if str(x.shape[0]) == "i0_0":  # TensorRT asks, not the compiler
@@ -334,16 +338,22 @@ class Fails(NoKernel):
         SWISH().cuda({"beta": 1.0, "cap": 9.0}, inputs, outputs, stream, workspace)
 
 
-def layers_held_by(error: BaseException | None, trt: Any) -> list[str]:
+def causes(error: BaseException) -> Iterator[BaseException]:
+    for one in (error.__cause__, error.__context__):
+        if one is not None:
+            yield one
+            yield from causes(one)
+
+
+def layers_held_by(error: BaseException, trt: Any) -> list[str]:
     """The frames that an error and its causes keep, callers among them, in which a plugin's object is alive."""
     found = []
     kinds = (trt.IPluginV3, trt.IPluginCreatorV3One, trt.IExprBuilder, trt.DimsExprs)
-    while error is not None:
-        for inner, _ in traceback.walk_tb(error.__traceback__):
+    for one in (error, *causes(error)):
+        for inner, _ in traceback.walk_tb(one.__traceback__):
             for frame, line in traceback.walk_stack(inner):  # a frame keeps the one that called it
                 if any(isinstance(value, kinds) for value in frame.f_locals.values()):
                     found.append(f"{frame.f_code.co_name}:{line}")
-        error = error.__cause__ or error.__context__
     return found
 
 
@@ -363,6 +373,17 @@ def test_a_plugin_that_fails_in_the_builder_is_named(
     )
     Fails.where = ""
     assert compiled(network("fails"), ((1, 2, 8), 3), tmp_path)(data=image(4))
+
+
+def test_a_kernel_waits_for_what_is_under_way_on_its_arrays_own_streams(engine: TensorRTEngine) -> None:
+    cuda: Any = engine.cuda
+    x, w = np.arange(6, dtype=F32).reshape(2, 3), np.full((1, 3), 2, F32)
+    theirs, ours = cuda.create_stream(), cuda.create_stream()
+    source, weight = Interface(cuda, x, theirs), Interface(cuda, w, ours)
+    space, target = on_device(cuda, np.zeros((2, 3), F32)), on_device(cuda, np.zeros((4, 3), F32))
+    Affine.kernel(1, 1, ours, source, weight, target, np.int32(2), np.uint64(space.address))
+    cuda.synchronize(ours)
+    np.testing.assert_array_equal(read(cuda, target.address, (4, 3), F32), np.concatenate([x, x]) * 2)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])

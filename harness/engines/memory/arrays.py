@@ -67,7 +67,7 @@ def is_device_array(value: Any) -> bool:
 
 
 def read_device_array(name: str, value: Any, stream: int) -> DeviceArray:
-    """An array on the GPU, in place, ready for work that is enqueued on ``stream``.
+    """An array on the GPU, in place. Work on ``stream`` must wait for the array's own, if it has one and that is another.
 
     Raises:
         InputError: it is not contiguous, or cannot be read.

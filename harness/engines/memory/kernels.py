@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import EngineMissing, OptionError
-from .arrays import DeviceArray, is_device_array, read_device_array
+from .arrays import is_device_array, read_device_array
+from .buffers import Event
 from .device import Cuda, CudaError
 from .driver import current_device
 
@@ -49,7 +50,7 @@ class Kernel:
 
         Args:
             grid, block: up to three sizes each.
-            stream: the stream's handle.
+            stream: the stream's handle; it waits for what is under way on an array's own.
             arguments: arrays on the GPU, and NumPy scalars of the kernel's own types (``np.int32(n)``).
             shared: bytes of dynamic shared memory.
 
@@ -59,7 +60,7 @@ class Kernel:
             CudaError: the kernel does not compile, or cannot be launched; the message has the compiler's words.
         """
         cuda = current_device()
-        values = [_argument(argument, stream) for argument in arguments]
+        values = [_argument(argument, stream, cuda) for argument in arguments]
         pointers = (ctypes.c_void_p * max(len(values), 1))(*(ctypes.addressof(value) for value in values))
         function = self._function(cuda)
         cuda.launch_kernel(function, _sizes(grid), _sizes(block), shared, stream, ctypes.addressof(pointers))
@@ -80,10 +81,15 @@ def _sizes(sizes: int | tuple[int, ...]) -> tuple[int, int, int]:
     return x, y, z
 
 
-def _argument(value: Any, stream: int) -> Any:
+def _argument(value: Any, stream: int, cuda: Cuda) -> Any:
     """What the kernel reads, as a C object."""
-    if isinstance(value, DeviceArray) or is_device_array(value):
-        return ctypes.c_uint64(read_device_array("argument", value, stream).address)
+    if is_device_array(value):
+        array = read_device_array("argument", value, stream)
+        if array.stream not in (None, stream):
+            event = Event(cuda)
+            cuda.record(event.handle, array.stream)
+            cuda.wait(stream, event.handle)
+        return ctypes.c_uint64(array.address)
     if isinstance(value, np.generic):
         return (ctypes.c_char * value.dtype.itemsize).from_buffer_copy(value.tobytes())
     raise OptionError(

@@ -88,13 +88,16 @@ class Problems:
         return (mine[0][2], mine[0][3]) if mine else None
 
 
-def _forget_frames(error: BaseException | None) -> None:
+def _forget_frames(error: BaseException) -> None:
     """Of an error, and of those that it came from."""
-    seen = []
-    while error is not None and error not in seen:
-        error.__traceback__ = None
-        seen.append(error)
-        error = error.__cause__ or error.__context__
+    seen: list[BaseException] = []
+    pending: list[BaseException | None] = [error]
+    while pending:
+        one = pending.pop()
+        if one is not None and not any(one is other for other in seen):
+            one.__traceback__ = None
+            seen.append(one)
+            pending += (one.__cause__, one.__context__)
 
 
 PROBLEMS = Problems()
