@@ -18,7 +18,7 @@ pytest.importorskip("scipy", reason="verdicts need SciPy")
 
 from harness.benchmark import machine
 from harness.benchmark.verdict import Verdict
-from scripts import bench_verdict, bench_zoo, rows, scale_fleet, sweep_fleet
+from scripts import bench_verdict, bench_zoo, gpu_speed_table, rows, scale_fleet, sweep_fleet
 from suites.meta import full_report, nights
 
 ROOT = Path(__file__).parents[2]
@@ -228,3 +228,37 @@ def test_what_a_killed_process_left_half_written_is_no_line(tmp_path: Path) -> N
     (tmp_path / "lines").write_text('{"cell": 1}\n{"cell": 2')
     assert sweep_fleet._lines(tmp_path / "lines") == [{"cell": 1}]
     assert sweep_fleet._lines(tmp_path / "absent") == []
+
+
+# --- nights on GPUs --------------------------------------------------------------------------------------------------
+
+
+def night(path: Path, gpu: str, cells: dict[tuple[str, int], dict[str, float]], named: bool = True) -> Path:
+    """A document of scripts/gpu_speed.py; ``cells``: (network, batch) -> the milliseconds of each contender."""
+    measured = []
+    for (network, batch), times in cells.items():
+        rows = {
+            key: {"wall_ms": ms, "gpu_ms": ms, "img_s": batch / ms * 1e3, "walls_ms": [ms]} for key, ms in times.items()
+        }
+        precisions = [key.removeprefix("mxtrt ") for key in times if key.startswith("mxtrt ")]
+        cell = {"network": network, "batch": batch, "rows": rows, "ratios": gpu_speed_table.ratios(rows, precisions)}
+        measured.append({**cell, "torch_input": "float32", **({"gpu": gpu} if named else {})})
+    path.write_text(json.dumps({"machine": {"gpu": f"{gpu}, driver 1"}, "cells": measured}))
+    return path
+
+
+def test_nights_are_joined_cell_by_cell_and_gpu_by_gpu(tmp_path: Path) -> None:
+    def fp16(ms: float) -> dict[str, float]:
+        return {"mxtrt fp16": ms, "raw fp16": 1.0, "torch eager": 3.0, "torch.compile default": 2.0}
+
+    first = night(tmp_path / "1", "NVIDIA H100 80GB HBM3", {("a", 1): fp16(1.0), ("a", 8): fp16(1.0)}, named=False)
+    second = night(tmp_path / "2", "NVIDIA H200", {("a", 1): fp16(1.6), ("b", 1): {"torch eager": 3.0}})
+    third = night(tmp_path / "3", "NVIDIA H200", {("a", 1): fp16(1.25)})
+    found = gpu_speed_table.join([first, second, third])
+    table = {(line[0], line[1], line[-1]): line[5:7] for line in found["rows"]}
+    assert table == {
+        ("a", "1", "H100"): ["2.00x", "0.0 %"], ("a", "8", "H100"): ["2.00x", "0.0 %"],
+        ("a", "1", "H200"): ["1.60x", "25.0 %"],
+    }, "the third night's in place of the second's, and nothing of a cell without ours"  # fmt: skip
+    missed = [result["what"] for result in found["results"] if not result["met"]]
+    assert missed == ["a, batch 1, H200: fp16 over raw enqueue"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
@@ -53,6 +54,49 @@ def test_a_model_without_such_nodes_is_not_copied():
         )
     )
     assert rewritten(model) is model
+
+
+def grouped(after: str, kind: str, group: int) -> ir.Model:
+    """Codes, dequantized, convolved in groups; ``after`` makes y of c. Scale and zero point of the weight are per channel."""
+    shape, size = "[1, 16, 4, 4]", {"float": 1, "float16": 10}[kind]
+    text = f"""<ir_version: 10, opset_import: ["": 22]> f (int8{shape} x) => ({kind}{shape} y)
+        <int8[16, {16 // group}, 3, 3] codes, {kind}[16] scale, int8[16] zero, {kind} step, int8 none = {{0}}> {{
+        d = DequantizeLinear(x, step, none) w = DequantizeLinear<axis=0>(codes, scale, zero)
+        c = Conv<group={group}, pads=[1, 1, 1, 1]>(d, w) {after} }}"""
+    proto = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(0)
+    arrays = {
+        "codes": rng.integers(-127, 128, (16, 16 // group, 3, 3)).astype(np.int8),
+        "scale": rng.uniform(0.01, 0.02, 16).astype(onnx.helper.tensor_dtype_to_np_dtype(size)),
+        "zero": rng.integers(-3, 4, 16).astype(np.int8), "step": np.array(0.5, onnx.helper.tensor_dtype_to_np_dtype(size)),
+    }  # fmt: skip
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in arrays.items())
+    return ir.from_proto(onnx.shape_inference.infer_shapes(proto))
+
+
+ENDS = {  # what makes y of a convolution in groups -> whether its result leaves 8 bits
+    "y = Identity(c)": True, "r = Relu(c) y = Tanh(r)": True, "y = Relu(c)": True,
+    "q = QuantizeLinear(c, step, none) y = DequantizeLinear(q, step, none)": False,
+    "r = Relu(c) q = QuantizeLinear(r, step, none) y = DequantizeLinear(q, step, none)": False,
+    "q = QuantizeLinear(c, step, none) e = DequantizeLinear(q, step, none) y = Add(e, c)": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("group", [1, 4, 16])
+@pytest.mark.parametrize("kind", ["float", "float16"])
+@pytest.mark.parametrize("after", ENDS)
+def test_groups_that_end_8_bits_have_float_weights(after: str, kind: str, group: int) -> None:
+    model = grouped(after, kind, group)
+    other = rewritten(model)
+    assert (other is not model) == (ENDS[after] and group > 1)
+    (conv,) = [node for node in other.graph if node.op_type == "Conv"]
+    assert (conv.inputs[1].const_value is not None) == (other is not model)
+    onnx.checker.check_model(ir.to_proto(other), full_check=True)
+    x = {"x": np.random.default_rng(1).integers(-20, 21, (1, 16, 4, 4)).astype(np.int8)}
+    (exact,), (found,) = (run_named(onnxruntime_session(m), x).values() for m in (model, other))
+    np.testing.assert_allclose(
+        found, exact, rtol=2e-3 if kind == "float16" else 1e-6, atol=1e-2 if kind == "float16" else 1e-5
+    )
 
 
 def test_linear_sampling_is_set_where_a_parser_read_another_mode():

@@ -2,6 +2,10 @@
 
 DeformConv: TensorRT-RTX lacks it, and TensorRT 10.6 hands its inputs to a plugin in another order and gives wrong
 numbers without a word.
+
+Convolutions in groups whose inputs have 8 bits and whose result is not quantized again: TensorRT 10.6 gives wrong numbers
+for them without a word. Their weights are written as the floats that the codes stand for, and they have no 8-bit form.
+(The quantizer makes none; MXNet's own INT8 graphs may have some.)
 """
 
 from __future__ import annotations
@@ -16,13 +20,67 @@ Array = npt.NDArray[np.float64]
 
 def rewritten(model: ir.Model) -> ir.Model:
     """The model itself, or, where it has such nodes, a copy with each of them written out."""
-    if not any(node.op_type == "DeformConv" for node in model.graph):
+    if not any(node.op_type == "DeformConv" or _ends_8_bits(node) for node in model.graph):
         return model
     copy = ir.Model(model.graph.clone(), ir_version=model.ir_version)
     for node in list(copy.graph):
         if node.op_type == "DeformConv":
             _write_out(copy.graph, node)
+        elif _ends_8_bits(node):
+            _write_weights(copy.graph, node)
     return copy
+
+
+# --- convolutions in groups that end 8 bits --------------------------------------------------------------------------
+
+
+def _ends_8_bits(node: ir.Node) -> bool:
+    """Whether this is a convolution in groups of dequantized data and codes, whose result somebody reads in more bits."""
+    if node.op_type != "Conv" or _integer(node, "group", 1) == 1:
+        return False
+    sources = [value.producer() for value in node.inputs[:2] if value is not None]
+    if not all(source is not None and source.op_type == "DequantizeLinear" for source in sources):
+        return False
+    weight = sources[1].inputs if sources[1] is not None else ()
+    fixed = all(value is not None and value.const_value is not None for value in weight)
+    return fixed and _is_read_wide(node.outputs[0])
+
+
+def _is_read_wide(value: ir.Value) -> bool:
+    readers = [use.node for use in value.uses()]
+    if len(readers) == 1 and readers[0].op_type in ("Clip", "Relu") and not value.is_graph_output():
+        return _is_read_wide(readers[0].outputs[0])
+    return value.is_graph_output() or any(reader.op_type != "QuantizeLinear" for reader in readers)
+
+
+def _write_weights(graph: ir.Graph, node: ir.Node) -> None:
+    weight = node.inputs[1]
+    source = weight.producer() if weight is not None else None
+    assert weight is not None and source is not None and weight.dtype is not None
+    codes, scale, zero = (_numbers(value) for value in (*source.inputs, None)[:3])
+    axis = _integer(source, "axis", 1)
+    along = [-1 if i == axis else 1 for i in range(codes.ndim)]
+    array = (codes - _spread(zero, along)) * _spread(scale, along)
+    name = f"{weight.name}/constant"
+    constant = ir.Value(name=name, shape=weight.shape, type=weight.type)
+    constant.const_value = ir.Tensor(array.astype(weight.dtype.numpy()), dtype=weight.dtype, name=name)
+    graph.register_initializer(constant)
+    node.replace_input_with(1, constant)
+    if not weight.uses():
+        graph.remove(source, safe=True)
+
+
+def _numbers(value: ir.Value | None) -> Array:
+    """A constant, 0 if there is none."""
+    return np.zeros(()) if value is None or value.const_value is None else value.const_value.numpy().astype(np.float64)
+
+
+def _spread(array: Array, along: list[int]) -> Array:
+    """One number for each channel, or one for all."""
+    return array.reshape(along) if array.size > 1 else array.reshape(())
+
+
+# --- deformable convolution ------------------------------------------------------------------------------------------
 
 
 def _write_out(graph: ir.Graph, node: ir.Node) -> None:
