@@ -310,6 +310,18 @@ RECALLED = {  # what reads a depthwise convolution -> whether all of it is quant
 }
 
 
+@pytest.mark.parametrize("base", ["fp32", "fp16"])
+@pytest.mark.parametrize("cardinality", [1, 2])
+def test_larger_groups_end_8_bits_in_float32_alone(cardinality, base):
+    """They are right there, as operator cells of TensorRT 10.6 show."""
+    model = parsed(
+        "(float[1, 32, 4, 4] x, float[32, 16, 1, 1] w, float[32, 32, 1, 1] v) => (float[1, 32, 4, 4] y)",
+        "y = Conv<group=2>(x, w)" if cardinality == 2 else "y = Conv(x, v)",
+        w=np.ones((32, 16, 1, 1), np.float32), v=np.ones((32, 32, 1, 1), np.float32),
+    )  # fmt: skip
+    assert bool(find_sites(model, {"base_precision": base})) == (cardinality == 1 or base == "fp32")
+
+
 @pytest.mark.parametrize("readers", RECALLED)
 def test_a_depthwise_convolution_is_quantized_if_its_result_is(readers):
     """Into 16 bits TensorRT 10.6 gives wrong numbers: 0.3 dB for 36, and MobileNet-V2 0.5 1.6 dB for 13."""

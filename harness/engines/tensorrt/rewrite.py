@@ -4,7 +4,8 @@ DeformConv: TensorRT-RTX lacks it, and TensorRT 10.6 hands its inputs to a plugi
 numbers without a word.
 
 Convolutions in groups whose inputs have 8 bits and whose result is not quantized again: TensorRT 10.6 gives wrong numbers
-for them without a word. Their weights are written as the floats that the codes stand for, and they have no 8-bit form.
+for them without a word, but for larger groups over float32. Their weights are written as the floats that the codes
+stand for, and they have no 8-bit form.
 (The quantizer makes none; MXNet's own INT8 graphs may have some.)
 """
 
@@ -37,6 +38,9 @@ def rewritten(model: ir.Model) -> ir.Model:
 def _ends_8_bits(node: ir.Node) -> bool:
     """Whether this is a convolution in groups of dequantized data and codes, whose result somebody reads in more bits."""
     if node.op_type != "Conv" or _integer(node, "group", 1) == 1:
+        return False
+    shape = node.inputs[1].shape if node.inputs[1] is not None else None
+    if node.outputs[0].dtype == ir.DataType.FLOAT and (shape is None or shape[1] != 1):
         return False
     sources = [value.producer() for value in node.inputs[:2] if value is not None]
     if not all(source is not None and source.op_type == "DequantizeLinear" for source in sources):
