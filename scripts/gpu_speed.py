@@ -80,7 +80,7 @@ def ranges_table(name: str, size: int) -> Path:
     import harness
     from harness.precision.calibration import collect, save_table
     from harness.precision.fold import fold_batch_norm
-    from harness.precision.quantize import find_sites
+    from harness.precision.quantize import find_possible_sites
 
     path = WORK / name / "ranges.json"
     with filelock.FileLock(f"{path}.lock"):
@@ -93,7 +93,7 @@ def ranges_table(name: str, size: int) -> Path:
             )
             part = model.plan.models[0]
             fold_batch_norm(part)
-            names = [site.tensor for site in find_sites(part, INT8) if site.weight_axis is None]
+            names = [site.tensor for site in find_possible_sites(part, INT8) if site.weight_axis is None]
             found = collect(part, list(dict.fromkeys(names)), samples)
             save_table(path, {key: histogram.amax for key, histogram in found.items()}, "minmax")
     return path

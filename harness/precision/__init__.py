@@ -71,7 +71,8 @@ def _quantize(model: ir.Model, request: Request, base: str) -> None:
     if "min_sqnr" in request.options:
         left_out = layers_to_exclude(model, sites, ranges, request)
         excluded = [*request.options.get("exclude", ()), *left_out]
-        sites = find_sites(model, {**request.options, "exclude": excluded})  # others may have to stay wide with them
+        fewer = set(find_sites(model, {**request.options, "exclude": excluded}))  # others may stay wide with them
+        sites = [site for site in sites if site in fewer]
     insert(model, sites, ranges, request.precision, base)
 
 

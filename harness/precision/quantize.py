@@ -67,6 +67,18 @@ def find_sites(model: ir.Model, options: Mapping[str, Any] | None = None) -> lis
         wide |= read_wide
 
 
+def find_possible_sites(model: ir.Model, options: Mapping[str, Any]) -> list[Site]:
+    """Those of every base precision, and both inputs of each sum: what a table must hold to serve them all."""
+    found = [site for base in ("fp32", "fp16") for site in find_sites(model, {**options, "base_precision": base})]
+    sums = {site.node for site in found}
+    for node in model.graph:
+        if node.op_type == "Add" and node.name in sums:
+            found += [
+                Site(str(node.name), i, str(value.name)) for i, value in enumerate(node.inputs) if value is not None
+            ]
+    return list(dict.fromkeys(found))
+
+
 def _sites(graph: ir.Graph, wide: set[str], least: int) -> list[Site]:
     """The sites, but for those of the nodes ``wide``."""
     sites: list[Site] = []

@@ -15,7 +15,7 @@ from ..numerics import sqnr
 from . import OPTIONS, Request, Sample, check_excluded, read_samples, split_options
 from .calibration import DEFAULT_CALIBRATOR, onnxruntime_session, run_named, save_table
 from .fold import fold_batch_norm
-from .quantize import Site, find_ranges, find_sites, insert
+from .quantize import Site, find_possible_sites, find_ranges, find_sites, insert
 from .sensitivity import Sensitivity, sensitivities
 
 
@@ -82,7 +82,7 @@ def calibrate(
     samples = _counted(read_samples(calibration, compiled.input_names), progress)
     request = Request(precision, samples, options=conversion)
     sites = find_sites(model, conversion)
-    ranges = find_ranges(model, sites, request)
+    ranges = find_ranges(model, find_possible_sites(model, conversion), request)
     layers = sensitivities(model, sites, ranges, request) if sensitivity else []
     calibrator = conversion.get("calibrator", DEFAULT_CALIBRATOR[precision])
     loss = _loss(model, sites, ranges, request) if sensitivity else {}

@@ -350,6 +350,39 @@ def test_a_depthwise_convolution_stays_wide_with_a_reader_that_loses_too_much(mo
     assert [node.op_type for node in model.graph] == ["Conv", "Conv"]
 
 
+def test_a_sum_with_a_layer_that_is_left_out_needs_no_range_that_is_not_there(monkeypatch):
+    """Without its left branch the right one is fused, and the left one would be quantized in its place."""
+    kind = "float[1, 16, 4, 4]"
+    model = parsed(
+        f"({kind} x, float[16, 16, 1, 1] w, float[16, 16, 1, 1] v) => ({kind} y) <{kind} a, {kind} b>",
+        "a = Conv(x, w) b = Conv(x, v) y = Add(a, b)",
+        w=np.ones((16, 16, 1, 1), np.float32), v=np.ones((16, 16, 1, 1), np.float32),
+    )  # fmt: skip
+    monkeypatch.setattr("harness.precision.sensitivity.layers_to_exclude", lambda *given: {"n0"})
+    samples = [{"x": RNG.standard_normal((1, 16, 4, 4)).astype(np.float32)}]
+    model = convert(model, Request("int8", lambda: samples, options={"min_sqnr": 30}))
+    assert [node.op_type for node in model.graph].count("QuantizeLinear") == 1
+
+
+@pytest.mark.parametrize("base", ["fp32", "fp16", "bf16"])
+def test_a_table_serves_every_base_precision(base, tmp_path):
+    """Larger groups are quantized over float32 alone, so that the other branch of a sum may be another."""
+    conv = {"kernel": "(1, 1)", "num_filter": "32", "no_bias": "True"}
+    nodes = (
+        Node("data", "null"), Node("w", "null"), Node("v", "null"),
+        Node("a", "Convolution", (Entry(0), Entry(1)), {**conv, "num_group": "2"}),
+        Node("b", "Convolution", (Entry(0), Entry(2)), conv), Node("y", "elemwise_add", (Entry(3), Entry(4))),
+    )  # fmt: skip
+    graph = Graph(nodes, (Entry(5),), ("y",))
+    params = {"w": np.ones((32, 16, 1, 1), np.float32), "v": np.ones((32, 32, 1, 1), np.float32)}
+    data = RNG.standard_normal((1, 32, 4, 4)).astype(np.float32)
+    path = tmp_path / "table.json"
+    calibrate(graph, params, {"data": data.shape}, [{"data": data}]).save(path)
+    options = {"calibration_table": str(path), "base_precision": base}
+    model = compile_graph(graph, params, {"data": data.shape}, "onnxruntime", "int8", "error", **options)
+    assert numerics.sqnr(model(data=data)[0], compile_graph(graph, params, {"data": data.shape})(data=data)[0]) > 25
+
+
 ENDS = {  # what lies between a convolution and the next one -> the type that the pair between them reads
     "r = Relu(c)": "narrow",
     "r = Clip(c, zero, six)": "narrow",
