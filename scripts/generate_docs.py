@@ -135,7 +135,8 @@ and the arithmetic is mostly float: it tells the accuracy, not the speed.
 
 ## What is left wide for TensorRT
 
-What TensorRT 10.6 refuses or gets wrong in 8 bits, found on H100 and H200. On every engine, so that a model tested on ONNX
+What TensorRT 10.6 refuses or gets wrong in 8 bits, found on H100 and H200 with whole networks and with small ones
+(`python -m scripts.gpu_int8`, [before the mends](results.md#on-a-gpu-int8)). On every engine, so that a model tested on ONNX
 Runtime is the one that TensorRT runs.
 
 | what | why | run since |
