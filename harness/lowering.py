@@ -35,6 +35,7 @@ Array = npt.NDArray[Any]
 Infer = Callable[[Node, Sequence[Value]], "Sequence[TensorType] | None"]
 Refuse = Callable[[Fragment], "str | None"]
 
+BROKEN = "its attributes do not fit its inputs"  # so begins a refusal where a lowering failed in the middle
 _SHAPE_ATTRIBUTES = ("kernel", "shape", "pooled_size", "output_size", "target_shape", "size", "depth", "N", "repeats")
 
 
@@ -272,8 +273,7 @@ def _refusal(error: Exception, node: Node, inputs: Sequence[Value]) -> Exception
     types = ", ".join(str(value.type) if not isinstance(value, (Missing, Untyped)) else "?" for value in inputs)
     place = traceback.extract_tb(error.__traceback__)[-1]
     return Unsupported(
-        f"its attributes do not fit its inputs ({types}): {type(error).__name__}: {str(error)[:200]} "
-        f"({Path(place.filename).name}:{place.lineno})"
+        f"{BROKEN} ({types}): {type(error).__name__}: {str(error)[:200]} ({Path(place.filename).name}:{place.lineno})"
     )
 
 
