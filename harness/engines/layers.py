@@ -43,6 +43,13 @@ class LayerTime:
     milliseconds: float
 
 
+def fused_result(value: ir.Value) -> ir.Value:
+    """What a convolution gives out together with the activations that engines fuse into it: of 8 bits Clip and Relu."""
+    readers = [use.node for use in value.uses()]
+    fused = len(readers) == 1 and readers[0].op_type in ("Clip", "Relu") and not value.is_graph_output()
+    return fused_result(readers[0].outputs[0]) if fused else value
+
+
 def owner_of(node: str) -> str:
     """The MXNet node of an ONNX node: lowerings name theirs ``NODE/Operator``."""
     return node.rpartition("/")[0] or node

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import ml_dtypes
@@ -238,24 +238,22 @@ def _ends_constants(node: ir.Node) -> bool:
     last = node.inputs[0].producer() if node.inputs[0] is not None else None
     inside: set[ir.Node] = set()
     read: set[ir.Value] = set()
+    before: set[ir.Node] = set()
     more = {last} if last is not None and last.op_type in _POINTWISE else set()
     while more:
         inside |= more
         values = [value for one in inside for value in one.inputs if value is not None and value.const_value is None]
         read = {value for value in values if value.producer() not in inside}
-        more = {one for one in map(_only_for(inside), read) if one is not None and one.op_type in _POINTWISE}
-    from_product = any(one is not None and one.op_type in _PRODUCTS for one in map(_only_for(inside), read))
+        before = {one for value in read if (one := _producer_for(inside, value)) is not None}
+        more = {one for one in before if one.op_type in _POINTWISE}
+    from_product = any(one.op_type in _PRODUCTS for one in before)
     own = any(one.op_type in _WITH_CONSTANTS for one in inside)
     return from_product and (own or (len(read) == 1 and any(map(_scales, inside))))
 
 
-def _only_for(inside: set[ir.Node]) -> Callable[[ir.Value], ir.Node | None]:
+def _producer_for(inside: set[ir.Node], value: ir.Value) -> ir.Node | None:
     """The producer of a value that nobody reads but these nodes; None if there are others."""
-
-    def producer(value: ir.Value) -> ir.Node | None:
-        return value.producer() if {use.node for use in value.uses()} <= inside else None
-
-    return producer
+    return value.producer() if {use.node for use in value.uses()} <= inside else None
 
 
 def _scales(node: ir.Node) -> bool:

@@ -7,14 +7,14 @@ input of an average pool is quantized. A tensor has one pair, whoever reads it.
 What TensorRT 10.6 refuses or gets wrong stays wide (found on H100 and H200): what reads a pooled volume, because it
 moves the quantization up through what only selects values, and has no pooling of 8-bit volumes; over 16 bits all
 volumes (I3D: 12.5 dB for 39); convolutions in groups of a number of channels that it has no kernel for; and those in
-groups whose result is not quantized again (a depthwise convolution alone: 0.3 dB for 36), but for larger groups over
-float32, which are right.
+groups whose result is not quantized again (a depthwise convolution over 16 bits: 0.3 dB for 36; larger groups over
+float32 are right, and the others have not been tried).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from ..engines.layers import owners_of
+from ..engines.layers import fused_result, owners_of
 from ..errors import CalibrationError
 from .calibration import DEFAULT_CALIBRATOR, collect, load_table, threshold
 from .policy import TYPES
@@ -34,7 +34,6 @@ Array = npt.NDArray[Any]
 _LARGEST = {"int8": 127.0, "fp8": 448.0}
 _TYPES = {"int8": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
 MIN_CHANNELS = 16  # narrower layers lose most, and save little but where they read the model's input
-_FUSED = frozenset({"Clip", "Relu"})  # into the convolution before
 _PASSES = frozenset({"Concat", "Flatten", "Identity", "Relu", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 _SMALLEST_SCALE = 2.0**-24  # of a tensor that is all zero
 
@@ -59,8 +58,9 @@ def find_sites(model: ir.Model, options: Mapping[str, Any] | None = None) -> lis
     over_16_bits = options.get("base_precision", "fp32") != "fp32"
     if over_16_bits:
         wide.update(str(node.name) for node in model.graph if _reads_volume(node))
+    volumes = _pooled_volumes(model.graph)
     while True:
-        sites = _sites(model.graph, wide, least)
+        sites = _sites(model.graph, wide, volumes, least)
         read_wide = _groups_read_wide(model.graph, sites, over_16_bits)
         if not read_wide:
             return sites
@@ -79,11 +79,10 @@ def find_possible_sites(model: ir.Model, options: Mapping[str, Any]) -> list[Sit
     return list(dict.fromkeys(found))
 
 
-def _sites(graph: ir.Graph, wide: set[str], least: int) -> list[Site]:
-    """The sites, but for those of the nodes ``wide``."""
+def _sites(graph: ir.Graph, wide: set[str], volumes: set[str], least: int) -> list[Site]:
+    """The sites, but for those of the nodes ``wide`` and of those that read ``volumes``."""
     sites: list[Site] = []
     quantized: set[str] = set()
-    volumes = _pooled_volumes(graph)
     for node in graph:
         name = str(node.name)
         if name in wide:
@@ -97,19 +96,15 @@ def _sites(graph: ir.Graph, wide: set[str], least: int) -> list[Site]:
     return sites
 
 
-def _groups_read_wide(graph: ir.Graph, sites: Iterable[Site], over_16_bits: bool) -> set[str]:
+def _groups_read_wide(graph: ir.Graph, sites: Sequence[Site], over_16_bits: bool) -> set[str]:
     """The quantized convolutions in groups (over float32: depthwise ones) whose result somebody reads in more bits."""
-    sites = list(sites)
     weighted = {site.node for site in sites if site.weight_axis is not None}
     quantized = {(site.node, site.position) for site in sites}
 
     def is_read_wide(value: ir.Value) -> bool:
-        uses = list(value.uses())
-        if value.is_graph_output():
-            return True
-        if len(uses) == 1 and uses[0].node.op_type in _FUSED:
-            return is_read_wide(uses[0].node.outputs[0])
-        return any((str(node.name), position) not in quantized for node, position in uses)
+        result = fused_result(value)
+        uses = ((str(node.name), position) for node, position in result.uses())
+        return result.is_graph_output() or any(use not in quantized for use in uses)
 
     def is_grouped(node: ir.Node) -> bool:
         weight = node.inputs[1] if node.op_type == "Conv" and node.name in weighted else None
@@ -165,7 +160,7 @@ def _group(node: ir.Node) -> int:
 def _has_kernel(inputs: int, outputs: int, group: int) -> bool:
     """Whether TensorRT 10.6 has 8-bit kernels for groups of so many channels.
 
-    Built on an H200: depthwise, 4, 8, 16, 32; refused: 2, 3, 6, 18, 20, 24. Of 16 and 32 times 3 operator cells are.
+    Built on an H200: depthwise, 4, 8, 16, 32; refused: 2, 3, 6, 18, 20, 24. Operator cells draw 16, 32 and 48.
     """
     even = all(size in (4, 8) or size % 16 == 0 for size in (inputs, outputs))
     return group == 1 or (inputs, outputs) == (1, 1) or even

@@ -8,12 +8,12 @@ MXNet and ``pycuda.autoprimaryctx`` use as well, so their arrays can be read in 
 from __future__ import annotations
 
 from .arrays import DeviceArray, is_device_array, read_device_array
-from .buffers import Allocator, DeviceBuffer, Event, HostBuffer, Scratch, shared_scratch, use_allocator
+from .buffers import Allocator, DeviceBuffer, Event, HostBuffer, Scratch, follow, shared_scratch, use_allocator
 from .device import Cuda, CudaError, Device
 from .driver import Driver, open_device
 from .kernels import Kernel
 
 __all__ = [
     "Allocator", "Cuda", "CudaError", "Device", "DeviceArray", "DeviceBuffer", "Driver", "Event", "HostBuffer", "Kernel",
-    "Scratch", "is_device_array", "open_device", "read_device_array", "shared_scratch", "use_allocator",
+    "Scratch", "follow", "is_device_array", "open_device", "read_device_array", "shared_scratch", "use_allocator",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import DeviceArray
 from .device import Cuda, CudaError
 
 Array = npt.NDArray[Any]
@@ -113,6 +114,16 @@ class Event:
             if self.handle:
                 self._cuda.use()
                 self._cuda.destroy_event(self.handle)
+
+
+def follow(cuda: Cuda, stream: int, array: DeviceArray, event: Event | None = None) -> Event | None:
+    """Let the stream wait for what is under way on the array's own; the event that did it, ``event`` if one is given."""
+    if array.stream in (None, stream):
+        return event
+    event = event or Event(cuda)
+    cuda.record(event.handle, array.stream)
+    cuda.wait(stream, event.handle)
+    return event
 
 
 class Scratch:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...errors import EngineMissing, OptionError
 from .arrays import is_device_array, read_device_array
-from .buffers import Event
+from .buffers import follow
 from .device import Cuda, CudaError
 from .driver import current_device
 
@@ -85,10 +85,7 @@ def _argument(value: Any, stream: int, cuda: Cuda) -> Any:
     """What the kernel reads, as a C object."""
     if is_device_array(value):
         array = read_device_array("argument", value, stream)
-        if array.stream not in (None, stream):
-            event = Event(cuda)
-            cuda.record(event.handle, array.stream)
-            cuda.wait(stream, event.handle)
+        follow(cuda, stream, array)
         return ctypes.c_uint64(array.address)
     if isinstance(value, np.generic):
         return (ctypes.c_char * value.dtype.itemsize).from_buffer_copy(value.tobytes())

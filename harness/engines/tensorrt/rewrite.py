@@ -4,9 +4,9 @@ DeformConv: TensorRT-RTX lacks it, and TensorRT 10.6 hands its inputs to a plugi
 numbers without a word.
 
 Convolutions in groups whose inputs have 8 bits and whose result is not quantized again: TensorRT 10.6 gives wrong numbers
-for them without a word, but for larger groups over float32. Their weights are written as the floats that the codes
-stand for, and they have no 8-bit form.
-(The quantizer makes none; MXNet's own INT8 graphs may have some.)
+without a word for depthwise ones over 16 bits, and is right for larger groups over float32; the others have not been
+tried. All but the right ones get the floats that their weights' codes stand for, and have no 8-bit form. (The quantizer
+makes none; MXNet's own INT8 graphs may have some.)
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.tape import Tape
+
+from ..layers import fused_result
 
 Array = npt.NDArray[np.float64]
 
@@ -47,14 +49,9 @@ def _ends_8_bits(node: ir.Node) -> bool:
         return False
     weight = sources[1].inputs if sources[1] is not None else ()
     fixed = all(value is not None and value.const_value is not None for value in weight)
-    return fixed and _is_read_wide(node.outputs[0])
-
-
-def _is_read_wide(value: ir.Value) -> bool:
-    readers = [use.node for use in value.uses()]
-    if len(readers) == 1 and readers[0].op_type in ("Clip", "Relu") and not value.is_graph_output():
-        return _is_read_wide(readers[0].outputs[0])
-    return value.is_graph_output() or any(reader.op_type != "QuantizeLinear" for reader in readers)
+    result = fused_result(node.outputs[0])
+    quantized = all(use.node.op_type == "QuantizeLinear" for use in result.uses())
+    return fixed and (result.is_graph_output() or not quantized)
 
 
 def _write_weights(graph: ir.Graph, node: ir.Node) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
-from ..memory import DeviceArray, DeviceBuffer, Event, HostBuffer, is_device_array, read_device_array
+from ..memory import DeviceArray, DeviceBuffer, Event, HostBuffer, follow, is_device_array, read_device_array
 from .loaded import Loaded, Tensor
 from .profiles import Shape
 
@@ -144,11 +144,7 @@ class Staging:
 
     def _follow(self, array: DeviceArray, stream: int) -> None:
         """Let the stream wait for what is under way on the array's own."""
-        if array.stream is not None and array.stream != stream:
-            cuda = self._loaded.cuda
-            self._event = self._event or Event(cuda)
-            cuda.record(self._event.handle, array.stream)
-            cuda.wait(stream, self._event.handle)
+        self._event = follow(self._loaded.cuda, stream, array, self._event)
 
     def _check(self, what: str, array: DeviceArray, dtype: np.dtype[Any]) -> None:
         if array.dtype != dtype:
