@@ -1,6 +1,7 @@
 """Small INT8 networks on a GPU against the same quantized model in ONNX Runtime: what TensorRT refuses or gets wrong.
 
     python -m scripts.gpu_int8 [--out reports/gpu] [--cases "leaky;hswish"] [--bases fp16,fp32] [--jobs 3] [--engine tensorrt]
+                               [--resume FILE]
 
 Each case is a few layers around one pattern: an activation, groups, a depthwise convolution, volumes. Its weights and
 images are random with fixed seeds. Both signal-to-noise ratios are against ONNX Runtime in float32; TensorRT's may be 3
@@ -243,13 +244,16 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=3, help="processes at a time on each GPU")
     parser.add_argument("--engine", default="tensorrt")
     parser.add_argument("--limit", type=float, default=3600, help="seconds for all")
+    parser.add_argument("--resume", type=Path, help="an earlier int8.json, of which the cases that are right are kept")
     parser.add_argument("--one", nargs=2, metavar=("CASE", "BASE"), help="run this one here, print its row")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(run_one(*options.one, options.engine)))
         return 0
     options.out.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
+    kept = json.loads(options.resume.read_text())["cases"] if options.resume else []
+    rows: list[Row] = [row for row in kept if row["state"] == "right"]
+    done = {(row["case"], row["base"]) for row in rows}
 
     def take(task: Sequence[str], row: Row) -> None:
         _, case, base, *_ = task
@@ -260,7 +264,12 @@ def main() -> int:
         print(f"{case}, {base}: {row['state']} {row.get('sqnr_db', '')}", flush=True)
 
     cases = options.cases.split(";") if options.cases else CASES
-    tasks = [("--one", case, base, "--engine", options.engine) for base in options.bases.split(",") for case in cases]
+    tasks = [
+        ("--one", case, base, "--engine", options.engine)
+        for base in options.bases.split(",")
+        for case in cases
+        if (case, base) not in done
+    ]
     spread("scripts.gpu_int8", tasks, options.jobs, time.monotonic() + options.limit, take)
     return int(any(row["state"] != "right" for row in rows))
 

@@ -5,8 +5,8 @@
     python -m scripts.gpu_speed --join NIGHT1.json NIGHT2.json --out reports/gpu      # later cells replace earlier ones
 
 Plans are built first, at most four at a time on each GPU and every tactic timed four times, into a cache, and
-torch.compile fills its own; then every cell is measured, alone on its GPU, in a process of its own, without the plans
-that could not be built ("builds" has the reason). All contenders have
+torch.compile fills its own, a mode each; then every cell is measured, alone on its GPU, in a process of its own,
+without what could not be built ("builds" has the reason). All contenders have
 the same weights (the PyTorch module is made from MXNet's own graph, its BatchNorms folded into its convolutions as ours
 are, in channels-last FP16) and the same input on the GPU, float32 as MXNet's models have it: all convert it within what
 is timed, PyTorch in its compiled graph. A round is every contender once, in an order that turns each round; a turn is a
@@ -48,6 +48,7 @@ CELLS: dict[str, tuple[int, ...]] = {
 WITHOUT_TORCH = ("ssd",)  # PyTorch has no twin of MXNet's box_nms
 PRECISIONS = ("fp16", "int8")  # with "@N": builder optimization level N
 INT8: Row = {"min_channels": 1}  # the first layer too
+OF_TORCH = "torch "
 TORCH_MODES = ("reduce-overhead", "max-autotune")  # the second takes minutes to tune for each batch
 ROUNDS, WARM_SECONDS, TURN_SECONDS = 9, 0.05, 0.1  # of each turn: first untimed, because the one before leaves its mark
 BUILDS = 4  # at a time on a GPU: most of a build is the processor's work
@@ -150,17 +151,18 @@ def set_torch() -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def prepare(kind: str, name: str, batch: int, modes: Sequence[str]) -> float:
-    """Fill a cache: the plans' (a precision) or torch.compile's ("torch"); the seconds it took."""
-    if kind != "torch":
-        return compile_engine(name, batch, kind)[1]
+def prepare(kind: str, name: str, batch: int) -> Row:
+    """Fill a cache: the plans' (a precision) or torch.compile's (``OF_TORCH`` and a mode). The seconds it took, and
+    whether the plan was there."""
+    if not kind.startswith(OF_TORCH):
+        model, seconds = compile_engine(name, batch, kind)
+        (step,) = model._program.steps
+        return {"seconds": round(seconds, 2), "hit": step.session.outcome == "hit"}
 
     set_torch()
     started = time.perf_counter()
-    module, x = half_twin(name), image(batch, export(name, WORK / name))
-    for mode in ("default", *modes):
-        compiled_twin(module, x, mode)
-    return time.perf_counter() - started
+    compiled_twin(half_twin(name), image(batch, export(name, WORK / name)), kind.removeprefix(OF_TORCH))
+    return {"seconds": round(time.perf_counter() - started, 2)}
 
 
 def image(batch: int, size: int) -> Any:
@@ -432,15 +434,17 @@ def run(
 
     for name in cells:
         export(name, WORK / name)
+    kinds = (*precisions[::-1], *(OF_TORCH + mode for mode in ("default", *modes)))
     tasks = [
-        ("--build", kind, name, str(batch), "--modes", *modes)
-        for name, batches in cells.items() for kind in (*precisions[::-1], "torch") for batch in batches[::-1]
-        if kind != "torch" or name not in WITHOUT_TORCH
+        ("--build", kind, name, str(batch))
+        for name, batches in cells.items() for kind in kinds for batch in batches[::-1]
+        if not kind.startswith(OF_TORCH) or name not in WITHOUT_TORCH
     ]  # fmt: skip
     spread("scripts.gpu_speed", tasks, jobs, began + build_limit, built)
     missing = {(row["kind"], row["network"], row["batch"]) for row in builds if "error" in row}
     alone = [
-        ("--measure", name, str(batch), "--modes", *modes, "--precisions", *(p for p in precisions if (p, name, batch) not in missing))
+        ("--measure", name, str(batch), "--modes", *(m for m in modes if (OF_TORCH + m, name, batch) not in missing),
+         "--precisions", *(p for p in precisions if (p, name, batch) not in missing))
         for name, batches in cells.items() for batch in batches
     ]  # fmt: skip
     spread("scripts.gpu_speed", alone, 1, began + limit, measured)
@@ -481,7 +485,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.build:
         kind, name, batch = given.build
-        print(json.dumps({"seconds": round(prepare(kind, name, int(batch), given.modes), 2)}))
+        print(json.dumps(prepare(kind, name, int(batch))))
         return 0
     if given.measure:
         name, batch = given.measure

@@ -147,7 +147,13 @@ def joined(earlier: Row, cells: Sequence[Row], failed: Sequence[Row], builds: Se
     done = {cell_of(row): row for row in (*earlier["cells"], *cells)}
     now = {place_of(row) for row in cells}
     failures = {place_of(row): row for row in (*earlier["failed"], *failed) if place_of(row) not in now}
-    built = {(*place_of(row), row["kind"]): row for row in (*earlier["builds"], *builds)}
+    built: dict[tuple[str, int, str], Row] = {}
+    for row in (*earlier["builds"], *builds):
+        key = (*place_of(row), row["kind"])
+        if (
+            not row.get("hit") or key not in built or "error" in built[key]
+        ):  # what finds a plan says nothing of building it
+            built[key] = row
     return document(where, list(done.values()), list(failures.values()), list(built.values()))
 
 

@@ -11,6 +11,10 @@ import onnx_ir as ir
 
 FOLDED = "mxtrt.folded"  # metadata of an ONNX node: the MXNet nodes besides its own that were folded into it, as JSON
 Owners = Mapping[str, tuple[str, ...]]
+WITH_CONSTANTS = frozenset({
+    "Celu", "Elu", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Selu", "ThresholdedRelu",
+})  # fmt: skip
+POINTWISE = WITH_CONSTANTS | {"Add", "Clip", "Div", "Max", "Min", "Mul", "Relu", "Sigmoid", "Softsign", "Sub", "Tanh"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,44 @@ def fused_result(value: ir.Value) -> ir.Value:
     readers = [use.node for use in value.uses()]
     fused = len(readers) == 1 and readers[0].op_type in ("Clip", "Relu") and not value.is_graph_output()
     return fused_result(readers[0].outputs[0]) if fused else value
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """What engines compute together: pointwise nodes whose values nobody else reads.
+
+    Attributes:
+        nodes: the pointwise nodes.
+        reads: the values from outside that are not constants.
+        before: the producers of those that nobody else reads.
+    """
+
+    nodes: frozenset[ir.Node]
+    reads: frozenset[ir.Value]
+    before: frozenset[ir.Node]
+
+
+def region_of(value: ir.Value) -> Region:
+    """The pointwise nodes that make a value, whoever reads it; without any, its producer alone is before it."""
+    last = value.producer()
+    if last is None or last.op_type not in POINTWISE:
+        return Region(frozenset(), frozenset({value}), frozenset({last} if last is not None else ()))
+    inside: set[ir.Node] = set()
+    more = {last}
+    while more:
+        inside |= more
+        values = [
+            source for node in inside for source in node.inputs if source is not None and source.const_value is None
+        ]
+        reads = {source for source in values if source.producer() not in inside}
+        before = {node for source in reads if (node := _producer_for(inside, source)) is not None}
+        more = {node for node in before if node.op_type in POINTWISE}
+    return Region(frozenset(inside), frozenset(reads), frozenset(before))
+
+
+def _producer_for(inside: set[ir.Node], value: ir.Value) -> ir.Node | None:
+    """The producer of a value that nobody reads but these nodes; None if there are others."""
+    return value.producer() if {use.node for use in value.uses()} <= inside else None
 
 
 def owner_of(node: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from ..engines.layers import WITH_CONSTANTS, region_of
 from ..plugins import is_plugin
 from .policy import (
     ARITHMETIC,
@@ -26,10 +27,6 @@ from .policy import (
 
 _DENSE = frozenset({"Gemm", "MatMul"})
 _PRODUCTS = _DENSE | {"Conv", "ConvTranspose"}
-_WITH_CONSTANTS = frozenset({
-    "Celu", "Elu", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Selu", "ThresholdedRelu",
-})  # fmt: skip
-_POINTWISE = _WITH_CONSTANTS | {"Add", "Clip", "Div", "Max", "Min", "Mul", "Relu", "Sigmoid", "Softsign", "Sub", "Tanh"}
 _LONG_SUM = 2048  # terms; ResNet-50's 2,048 lose nothing
 
 
@@ -235,25 +232,13 @@ def _ends_constants(node: ir.Node) -> bool:
     == expectedDataType<T>() failed"); where the quantization reads float32 it does not. A normalization behind a sum of
     two branches it leaves apart.
     """
-    last = node.inputs[0].producer() if node.inputs[0] is not None else None
-    inside: set[ir.Node] = set()
-    read: set[ir.Value] = set()
-    before: set[ir.Node] = set()
-    more = {last} if last is not None and last.op_type in _POINTWISE else set()
-    while more:
-        inside |= more
-        values = [value for one in inside for value in one.inputs if value is not None and value.const_value is None]
-        read = {value for value in values if value.producer() not in inside}
-        before = {one for value in read if (one := _producer_for(inside, value)) is not None}
-        more = {one for one in before if one.op_type in _POINTWISE}
-    from_product = any(one.op_type in _PRODUCTS for one in before)
-    own = any(one.op_type in _WITH_CONSTANTS for one in inside)
-    return from_product and (own or (len(read) == 1 and any(map(_scales, inside))))
-
-
-def _producer_for(inside: set[ir.Node], value: ir.Value) -> ir.Node | None:
-    """The producer of a value that nobody reads but these nodes; None if there are others."""
-    return value.producer() if {use.node for use in value.uses()} <= inside else None
+    value = node.inputs[0]
+    if value is None:
+        return False
+    region = region_of(value)
+    from_product = any(one.op_type in _PRODUCTS for one in region.before)
+    own = any(one.op_type in WITH_CONSTANTS for one in region.nodes)
+    return from_product and (own or (len(region.reads) == 1 and any(map(_scales, region.nodes))))
 
 
 def _scales(node: ir.Node) -> bool:

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from ..engines.layers import fused_result, owners_of
+from ..engines.layers import fused_result, owners_of, region_of
 from ..errors import CalibrationError
 from .calibration import DEFAULT_CALIBRATOR, collect, load_table, threshold
 from .policy import TYPES
@@ -61,10 +61,10 @@ def find_sites(model: ir.Model, options: Mapping[str, Any] | None = None) -> lis
     volumes = _pooled_volumes(model.graph)
     while True:
         sites = _sites(model.graph, wide, volumes, least)
-        read_wide = _groups_read_wide(model.graph, sites, over_16_bits)
-        if not read_wide:
+        more = _groups_read_wide(model.graph, sites, over_16_bits) | _behind_wide_depthwise(model.graph, sites)
+        if not more:
             return sites
-        wide |= read_wide
+        wide |= more
 
 
 def find_possible_sites(model: ir.Model, options: Mapping[str, Any]) -> list[Site]:
@@ -107,11 +107,35 @@ def _groups_read_wide(graph: ir.Graph, sites: Sequence[Site], over_16_bits: bool
         return result.is_graph_output() or any(use not in quantized for use in uses)
 
     def is_grouped(node: ir.Node) -> bool:
-        weight = node.inputs[1] if node.op_type == "Conv" and node.name in weighted else None
-        depthwise = weight is not None and weight.shape is not None and weight.shape[1] == 1
-        return weight is not None and _group(node) > 1 and (over_16_bits or depthwise)
+        quantized_conv = node.op_type == "Conv" and node.name in weighted
+        return quantized_conv and _group(node) > 1 and (over_16_bits or _is_depthwise(node))
 
     return {str(node.name) for node in graph if is_grouped(node) and is_read_wide(node.outputs[0])}
+
+
+def _behind_wide_depthwise(graph: ir.Graph, sites: Sequence[Site]) -> set[str]:
+    """The nodes that would read, in 8 bits, what a wide depthwise convolution gives out together with its activations."""
+    weighted = {site.node for site in sites if site.weight_axis is not None}
+    inputs = {(site.node, site.position) for site in sites if site.weight_axis is None}
+
+    def is_wide_depthwise(node: ir.Node) -> bool:
+        return node.op_type == "Conv" and node.name not in weighted and _is_depthwise(node)
+
+    def is_fused(value: ir.Value) -> bool:
+        only = all((use.node.name, use.idx) in inputs for use in value.uses()) and not value.is_graph_output()
+        return only and any(map(is_wide_depthwise, region_of(value).before))
+
+    return {
+        str(node.name)
+        for node in graph
+        for position, value in enumerate(node.inputs)
+        if value is not None and (node.name, position) in inputs and is_fused(value)
+    }
+
+
+def _is_depthwise(node: ir.Node) -> bool:
+    weight = node.inputs[1]
+    return _group(node) > 1 and weight is not None and weight.shape is not None and weight.shape[1] == 1
 
 
 def _reads_volume(node: ir.Node) -> bool:

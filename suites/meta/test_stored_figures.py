@@ -247,6 +247,21 @@ def night(path: Path, gpu: str, cells: dict[tuple[str, int], dict[str, float]], 
     return path
 
 
+def test_a_plan_that_was_found_says_nothing_of_building_it() -> None:
+    def built(seconds: float, **more: Any) -> dict[str, Any]:
+        return {"kind": "fp16", "network": "a", "batch": 1, "seconds": seconds, **more}
+
+    found = gpu_speed_table.document({}, [], [], [])
+    for row, wanted in (
+        (built(9, error="late"), 9),
+        (built(3, hit=True), 3),
+        (built(7, hit=False), 7),
+        (built(2, hit=True), 7),
+    ):
+        found = gpu_speed_table.joined(found, [], [], [row], {})
+        assert [one["seconds"] for one in found["builds"]] == [wanted]
+
+
 def test_nights_are_joined_cell_by_cell_and_gpu_by_gpu(tmp_path: Path) -> None:
     def fp16(ms: float) -> dict[str, float]:
         return {"mxtrt fp16": ms, "raw fp16": 1.0, "torch eager": 3.0, "torch.compile default": 2.0}

@@ -56,8 +56,11 @@ def test_a_model_without_such_nodes_is_not_copied():
     assert rewritten(model) is model
 
 
-def grouped(after: str, kind: str, group: int) -> ir.Model:
-    """Codes, dequantized, convolved in groups; ``after`` makes y of c. Scale and zero point of the weight are per channel."""
+def grouped(after: str, kind: str, group: int, symmetric: bool = False) -> ir.Model:
+    """Codes, dequantized, convolved in groups; ``after`` makes y of c.
+
+    Scale and zero point of the weight are per channel; ``symmetric``: the zero point is 0, as TensorRT wants it.
+    """
     shape, size = "[1, 16, 4, 4]", {"float": 1, "float16": 10}[kind]
     text = f"""<ir_version: 10, opset_import: ["": 22]> f (int8{shape} x) => ({kind}{shape} y)
         <int8[16, {16 // group}, 3, 3] codes, {kind}[16] scale, int8[16] zero, {kind} step, int8 none = {{0}}> {{
@@ -68,7 +71,7 @@ def grouped(after: str, kind: str, group: int) -> ir.Model:
     arrays = {
         "codes": rng.integers(-127, 128, (16, 16 // group, 3, 3)).astype(np.int8),
         "scale": rng.uniform(0.01, 0.02, 16).astype(onnx.helper.tensor_dtype_to_np_dtype(size)),
-        "zero": rng.integers(-3, 4, 16).astype(np.int8), "step": np.array(0.5, onnx.helper.tensor_dtype_to_np_dtype(size)),
+        "zero": rng.integers(*((0, 1) if symmetric else (-3, 4)), 16).astype(np.int8), "step": np.array(0.5, onnx.helper.tensor_dtype_to_np_dtype(size)),
     }  # fmt: skip
     proto.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in arrays.items())
     return ir.from_proto(onnx.shape_inference.infer_shapes(proto))

@@ -3,6 +3,7 @@ in INT8; against MXNet under the error model.
 
     pytest suites/ops -m gpu                          one process
     pytest suites/ops -m gpu -n 4 --dist loadgroup    four, each with its own engines
+    MXTRT_GPU_SHARED=1 pytest suites/ops -m gpu -k "RNN and bf16"      a few cells, without those that share engines with them
 
 Without a GPU the float precisions of 16 bits run in ONNX Runtime, which rounds every value as they do.
 
@@ -33,7 +34,7 @@ CELLS: dict[str, list[Spec]] = {"fp32": SPECS, "tf32": PRODUCTS, "fp16": SPECS, 
 EXAMPLES = int(os.environ.get("MXTRT_GPU_EXAMPLES", "3"))
 EXAMPLES_WITHOUT = 2
 ENGINE = os.environ.get("MXTRT_GPU_ENGINE", "tensorrt")  # "onnxruntime" rehearses the cells without a GPU
-SHARED = 32  # operators to an engine
+SHARED = int(os.environ.get("MXTRT_GPU_SHARED", "32"))  # operators to an engine
 
 
 @functools.cache

@@ -7,6 +7,7 @@ plan. The version is that of the implementation, so a plan is never run by anoth
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import threading
 import traceback
@@ -70,8 +71,7 @@ class Problems:
     def note(self, call: plugins.Call, method: str, error: BaseException) -> None:
         """Keep an error and the place where it arose, without its frames.
 
-        A frame keeps the ones that called it, down to this module's, and they hold objects that TensorRT deletes
-        meanwhile: their end deletes them again, and processes of TensorRT 10.6 aborted when the error was dropped.
+        A frame keeps the ones that called it, which hold the network, the builder and this plugin.
         """
         places = [f" ({place.filename}:{place.lineno})" for place in traceback.extract_tb(error.__traceback__)]
         text = f"{call.where}: {method}: {type(error).__name__}: {error}" + "".join(places[-1:])
@@ -133,6 +133,17 @@ def check_run() -> None:
 # --- TensorRT's interfaces -------------------------------------------------------------------------------------------
 
 
+def _keep_for_ever(made: Any) -> None:
+    """Give an object a reference that nobody takes back.
+
+    A plugin belongs to TensorRT and to its Python object alike. Where TensorRT deletes it, the destructor in NVIDIA's
+    bindings (10.6; python/src/infer/pyPlugin.cpp) drops one reference; if that was the last, the Python object deletes
+    it once more, which ended processes with a broken heap. Mostly it is not the last, because each question for a
+    capability leaks one, and the object stays anyway.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
+
+
 @functools.cache
 def _types(trt: Any) -> tuple[Any, Any]:
     """(plugin, creator): subclasses of this library's own classes, which it asks for."""
@@ -143,11 +154,16 @@ def _types(trt: Any) -> tuple[Any, Any]:
         def __init__(self, call: plugins.Call) -> None:
             for base in (trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime):
                 base.__init__(self)
+            _keep_for_ever(self)
             self.call = call
             self.plugin_name, self.plugin_version = call.plugin.name, call.plugin.version
             self.plugin_namespace, self.num_outputs = plugins.NAMESPACE, len(call.outputs)
             self.text = np.frombuffer(call.text().encode(), np.int8)  # the field only points there
             self.fields = trt.PluginFieldCollection([trt.PluginField("call", self.text, trt.PluginFieldType.CHAR)])
+
+        def destroy(self) -> None:
+            """TensorRT deletes it: what is left is an empty object."""
+            self.__dict__.clear()
 
         def get_capability_interface(self, type: Any) -> Any:
             return self
