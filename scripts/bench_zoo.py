@@ -88,9 +88,9 @@ def write_files(name: str, batch: int, prefix: Path) -> tuple[int, ...]:
 
     mx = mxnet()
     if name in GLUONCV:
-        from scripts import run_zoo
+        from scripts.zoo_networks import build, random_weights
 
-        symbol, params, _ = run_zoo.build(name, run_zoo.random_weights, [GLUONCV[name]])
+        symbol, params, _ = build(name, random_weights, [GLUONCV[name]])
         states = set(symbol.list_auxiliary_states())
         symbol.save(f"{prefix}-symbol.json")
         saved = {

@@ -6,7 +6,7 @@ Each network in each precision is a process.
                               [--precisions fp32,fp16,bf16,int8] [--jobs 2] [--engine tensorrt] [--level 1]
 
 The networks are Gluon's, with weights and images as in suites/models, which hold them to MXNet in float64 on the CPU,
-and one of each large family of GluonCV's, as scripts/run_zoo.py has them: detectors up to their sorting. Float
+and one of each large family of GluonCV's, as scripts/zoo_networks.py has them: detectors up to their sorting. Float
 precisions are held to the same error model. INT8 is another function, so there the engine is held to the same quantized
 model on ONNX Runtime: its signal-to-noise ratio against MXNet may be 3 dB lower (half the noise again, which 16-bit
 arithmetic between the 8-bit layers may add). Writes OUT/zoo.json as they finish.
@@ -30,9 +30,11 @@ from harness import numerics
 from harness.compiler import compile_graph
 from harness.frontend.mxnet import read_model
 from harness.graph import Graph
-from scripts import gpu_networks, run_zoo
+from scripts import gpu_networks
 from scripts.gpu_queue import Row, smi, spread
 from scripts.gpu_speed_table import short
+from scripts.zoo_networks import build, random_weights
+from scripts.zoo_reference import in_float64, run_mxnet, with_masked_regions, without_sorting
 from suites.models.gluon_zoo import NAMES, Reference, network, size_of
 
 BATCH = 2
@@ -72,12 +74,12 @@ def prepared(name: str) -> Network:
 
 def of_gluoncv(name: str) -> Network:
     gpu_networks.gluoncv()
-    symbol, params, data = run_zoo.build(name, run_zoo.random_weights)
+    symbol, params, data = build(name, random_weights)
     inputs = {"data": data}
-    cut = run_zoo.without_sorting(symbol)
+    cut = without_sorting(symbol)
     if cut is not None:
         symbol, jumps, places = cut
-        found = run_zoo.run_mxnet(run_zoo.with_masked_regions(jumps), {"data": data, **params}, "float32")
+        found = run_mxnet(with_masked_regions(jumps), {"data": data, **params}, "float32")
         needed = set(symbol.list_inputs())
         inputs = {n: a for n, a in [("data", data), *zip(places, found)] if n in needed}
     graph, kept = read_model(symbol, params, list(inputs))
@@ -85,7 +87,7 @@ def of_gluoncv(name: str) -> Network:
         graph,
         kept,
         inputs,
-        read_model(run_zoo.in_float64(run_zoo.with_masked_regions(symbol)), params, list(inputs))[0],
+        read_model(in_float64(with_masked_regions(symbol)), params, list(inputs))[0],
     )
 
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from .zoo_networks import Array, prepare
+from .zoo_reference import compiled, run_mxnet
 
 # Numbers up to 255 in magnitude, ten float32 roundings of 2^-24 on either side of a middle.
 MOST_MOVED = 2 * 10 * 2.0**-24 * 255
@@ -26,19 +26,17 @@ def comparison(symbol: Any, params: Mapping[str, Array], data: Array, model: Any
     """The row of a network: the share of integers that are a step off, and the noise of the whole in dB."""
     from harness import numerics
 
-    from . import run_zoo
-
     arrays = {**params, "data": data}
     layers, heads, names = taken_apart(symbol)
-    found = run_zoo.run_mxnet(heads, arrays, "float32")
+    found = run_mxnet(heads, arrays, "float32")
     inputs = {"data": data, **dict(zip(names, found, strict=True))}
     needed = set(layers.list_inputs())
-    inner = run_zoo._compile(layers, params, {name: array for name, array in inputs.items() if name in needed})
+    inner = compiled(layers, params, {name: array for name, array in inputs.items() if name in needed})
     ours = inner(**{name: array for name, array in inputs.items() if name in needed})[: len(found)]
     pairs = [(x.astype(np.int64), y.astype(np.int64)) for x, y in zip(ours, found) if y.dtype.kind in "iu"]
     steps = max(int(np.abs(x - y).max()) for x, y in pairs)
     moved = sum(int((x != y).sum()) for x, y in pairs) / sum(x.size for x, _ in pairs)
-    whole = zip(model(data=data), run_zoo.run_mxnet(symbol, arrays, "float32"), strict=True)
+    whole = zip(model(data=data), run_mxnet(symbol, arrays, "float32"), strict=True)
     agrees = steps <= 1 and moved <= MOST_MOVED
     return {
         "reference": "float32",
@@ -57,9 +55,7 @@ def taken_apart(symbol: Any) -> tuple[Any, Any, list[str]]:
         those integers; the symbol of the integers in the network itself; and the variables' names. Ranges stay where
         they are: they are constants of the layers.
     """
-    from . import run_zoo
-
-    mx = run_zoo._prepare()
+    mx = prepare()
     graph = json.loads(symbol.tojson())
     new: list[dict[str, Any]] = []
     place: dict[tuple[int, int], list[int]] = {}

@@ -151,7 +151,7 @@ def collect(
     content.headrooms = _headrooms(content)
     absent = {
         "no test results: pytest --record-results reports/results.jsonl": not content.tests,
-        "no networks: python scripts/run_zoo.py": not content.networks,
+        "no networks: python -m scripts.run_zoo": not content.networks,
         "no networks on a GPU: python -m scripts.gpu_zoo": not content.gpu_networks,
         "no ratios: python scripts/bench_zoo.py": not content.speed,
         "no baselines: pytest suites/models --benchmark-save=NAME": not content.history,

@@ -28,7 +28,7 @@ def store(folder: Path, networks: int = NETWORKS) -> Path:
     zoo.append({"network": "broken", "status": "error", "reason": "it <b>broke</b> & fell"})
     zoo.append({"network": "unknown", "status": "not traceable", "reason": "needs weights"})
     _write(
-        reports / "zoo.json", {"command": "python scripts/run_zoo.py", "columns": ["a"], "rows": [[1]], "networks": zoo}
+        reports / "zoo.json", {"command": "python -m scripts.run_zoo", "columns": ["a"], "rows": [[1]], "networks": zoo}
     )
     cells = {"fp16": {"status": "ok", "headroom": 0.3, "latency_ms": 0.2}, "int8": {"status": "error", "error": "x"}}
     _write(reports / "gpu" / "zoo.json", [{"network": "resnet50_v1", "cells": cells}])

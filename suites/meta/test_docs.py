@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts import run_zoo
+from scripts import zoo_report
 from scripts.generate_docs import PAGES, stale
 
 
@@ -14,6 +14,6 @@ def test_page_is_fresh(name: str) -> None:
 
 
 def test_the_page_of_networks_is_fresh() -> None:
-    rows = run_zoo.read()
-    assert rows, "reports/zoo.json holds no network; python scripts/run_zoo.py"
-    assert run_zoo.PAGE.read_text("utf-8") == run_zoo.page(rows)
+    rows = zoo_report.read()
+    assert rows, "reports/zoo.json holds no network; python -m scripts.run_zoo"
+    assert zoo_report.PAGE.read_text("utf-8") == zoo_report.page(rows)
