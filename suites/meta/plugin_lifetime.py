@@ -50,6 +50,8 @@ def main() -> None:
             assert call(clone, CAPABILITY, ctypes.c_void_p, kind)
         call(clone, DELETE, None)
     gc.collect()
+    shells = [made for made in gc.get_objects() if type(made) is type(layer) and not vars(made)]
+    assert len(shells) == clones, "what is deleted keeps nothing alive"
     print("deleted", clones)
 
 
