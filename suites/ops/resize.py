@@ -32,7 +32,8 @@ def bilinear(d: Draw, a: Attributes) -> Inputs:
         a["scale_height"], a["scale_width"] = d.pick([0.5, 1.5, 2.0, 1.7]), d.pick([0.6, 1.0, 3.0, 1.3])
         inputs["data"] = Tensor(tuple(max(size, 2) for size in shape), dynamic=(0,))
     elif mode == "size":
-        a["height"], a["width"] = d.sizes(2, 1, 9)
+        a.update(zip(("height", "width"), d.sizes(2, 1, 9)))
+        a.pop(d.pick(["", "", "height", "width"]), None)  # 1 then
     elif mode.startswith("to_"):
         inputs["data"] = Tensor((*shape[:2], *(max(size, 2) for size in shape[2:])), dynamic=(0,))
     return inputs
