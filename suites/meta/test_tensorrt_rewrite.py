@@ -7,6 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+import harness
 from harness import numerics
 from harness.engines.tensorrt import build, check_model
 from harness.engines.tensorrt import library as libraries
@@ -23,7 +24,12 @@ DEFORMABLE = [spec for spec in all_specs() if "DeformableConvolution" in spec.op
 def model_of(spec, number=0, precision="fp32"):
     case = draw_cases(spec, number + 1)[number]
     arrays = case.arrays()
-    return compiled(case, arrays, "onnxruntime", precision).plan.models[0], arrays
+    try:
+        return compiled(case, arrays, "onnxruntime", precision).plan.models[0], arrays
+    except harness.UnsupportedOperator as refusal:  # of Python 3.10 it is older, and has no DeformConv
+        if "has no kernel for DeformConv" not in str(refusal):
+            raise
+        pytest.skip(str(refusal))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
