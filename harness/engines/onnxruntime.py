@@ -42,6 +42,10 @@ _WRONG_ON_INTEGERS = ["DoubleQDQPairsRemover", "QDQPropagationTransformer"]
 # A bias is rounded to the product of two scales, which float16 has not: 1e-7 has one bit there.
 _WRONG_ON_NARROW_SCALES = ["WeightBiasQuantization"]
 
+# Versions that mended what was wrong before (1.22.1 to 1.31.1 were tried; Python 3.10 has none above 1.23).
+_AVERAGES = (1, 25)  # AveragePool divides by the padding of another axis
+_FUSES_FLOAT64 = (1, 26)  # MatmulTransposeFusion makes products of float64, which have no kernel
+
 # ONNX Runtime runs float16 nodes for which it has no kernel in float32, with casts that it inserts itself.
 _RUNS_AS = {"tensor(float16)": "tensor(float)"}
 
@@ -64,6 +68,7 @@ class OnnxRuntimeEngine:
         self.name = name
         self.library = onnxruntime
         self.version = onnxruntime.__version__
+        self.release = tuple(map(int, self.version.split(".")[:2]))
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         check_known(options, OPTIONS, self.name)
@@ -84,6 +89,11 @@ class OnnxRuntimeEngine:
         for node in nodes:
             if plugins.is_plugin(node):
                 return "onnxruntime runs no plugins"
+            if self.release < _AVERAGES and _counts_padding(node):
+                return (
+                    f"onnxruntime {self.version} divides a mean over padding that differs between the axes by a wrong "
+                    f"number; 1.25 does not (Python 3.11 and newer have it)"
+                )
             types = tuple(known.get(name) for name in node.input)
             results = tuple(known.get(name) for name in node.output)
             if not _has_kernel(node.op_type, types, results):
@@ -120,7 +130,7 @@ class OnnxRuntimeEngine:
                 payload,
                 options,
                 providers=["CPUExecutionProvider"],
-                disabled_optimizers=_disabled(request.model),
+                disabled_optimizers=_disabled(request.model, self.release),
             )
         except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base
             raise BuildError(f"onnxruntime refuses segment {request.name}: {_first_line(error)}") from None
@@ -141,14 +151,18 @@ class OnnxRuntimeEngine:
         return options
 
 
-def _disabled(model: ir.Model) -> list[str] | None:
-    """The optimizers that give wrong numbers on this model."""
+def _disabled(model: ir.Model, release: tuple[int, ...]) -> list[str] | None:
+    """The optimizers that give wrong numbers on this model, or nodes that cannot be run."""
+    found: list[str] = []
+    products = (node for node in model.graph if node.op_type == "MatMul")
+    if release < _FUSES_FLOAT64 and any(node.outputs[0].dtype == ir.DataType.DOUBLE for node in products):
+        found.append("MatmulTransposeFusion")
     pairs = [node for node in model.graph if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
-    if not pairs:
-        return None
-    scales = (node.inputs[1] for node in pairs)
-    narrow = any(scale is not None and scale.dtype != ir.DataType.FLOAT for scale in scales)
-    return [*_WRONG_ON_INTEGERS, *(_WRONG_ON_NARROW_SCALES if narrow else ())]
+    if pairs:
+        scales = (node.inputs[1] for node in pairs)
+        narrow = any(scale is not None and scale.dtype != ir.DataType.FLOAT for scale in scales)
+        found += [*_WRONG_ON_INTEGERS, *(_WRONG_ON_NARROW_SCALES if narrow else ())]
+    return found or None
 
 
 def _has_fp8(model: ir.Model) -> bool:
@@ -228,6 +242,14 @@ def _spill(model: ir.Model) -> str:
 
 
 # --- capability ------------------------------------------------------------------------------------------------------
+
+
+def _counts_padding(node: onnx.NodeProto) -> bool:
+    """Whether this is a mean that counts the padding, of which the axes have not the same."""
+    if node.op_type != "AveragePool":
+        return False
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    return bool(attributes.get("count_include_pad")) and len(set(attributes.get("pads", ()))) > 1
 
 
 @functools.cache
