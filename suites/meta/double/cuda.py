@@ -111,12 +111,16 @@ class DoubleCuda:
     def free_memory(self) -> int:
         return self.memory - self.used
 
+    def _blocks_now(self) -> list[tuple[int, np.ndarray]]:
+        """A copy, made in one step: the end of an array frees its block in whatever thread lets go of it."""
+        return list(self._blocks.items())
+
     def is_ours(self, address: int) -> bool:
-        return any(base <= address < base + block.nbytes for base, block in self._blocks.items())
+        return any(base <= address < base + block.nbytes for base, block in self._blocks_now())
 
     def host_address(self, address: int, size: int) -> int:
         """Where device memory really lies; fails for what was not allocated, or has been freed."""
-        for base, block in self._blocks.items():
+        for base, block in self._blocks_now():
             if base <= address and address + size <= base + block.nbytes:
                 return address - _AWAY
         raise CudaError("CUDA_ERROR_ILLEGAL_ADDRESS", f"{size} bytes at {address:#x} are not allocated")
