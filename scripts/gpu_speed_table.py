@@ -150,9 +150,8 @@ def joined(earlier: Row, cells: Sequence[Row], failed: Sequence[Row], builds: Se
     built: dict[tuple[str, int, str], Row] = {}
     for row in (*earlier["builds"], *builds):
         key = (*place_of(row), row["kind"])
-        if (
-            not row.get("hit") or key not in built or "error" in built[key]
-        ):  # what finds a plan says nothing of building it
+        told = key in built and "error" not in built[key]
+        if not (told and row.get("hit")):  # what finds a plan says nothing of building it
             built[key] = row
     return document(where, list(done.values()), list(failures.values()), list(built.values()))
 

@@ -34,7 +34,7 @@ from scripts import gpu_networks
 from scripts.gpu_queue import Row, smi, spread
 from scripts.gpu_speed_table import short
 from scripts.zoo_networks import build, random_weights
-from scripts.zoo_reference import in_float64, run_mxnet, with_masked_regions, without_sorting
+from scripts.zoo_reference import in_float64, past_sorting, with_masked_regions
 from suites.models.gluon_zoo import NAMES, Reference, network, size_of
 
 BATCH = 2
@@ -75,13 +75,7 @@ def prepared(name: str) -> Network:
 def of_gluoncv(name: str) -> Network:
     gpu_networks.gluoncv()
     symbol, params, data = build(name, random_weights)
-    inputs = {"data": data}
-    cut = without_sorting(symbol)
-    if cut is not None:
-        symbol, jumps, places = cut
-        found = run_mxnet(with_masked_regions(jumps), {"data": data, **params}, "float32")
-        needed = set(symbol.list_inputs())
-        inputs = {n: a for n, a in [("data", data), *zip(places, found)] if n in needed}
+    symbol, inputs = past_sorting(symbol, params, data) or (symbol, {"data": data})
     graph, kept = read_model(symbol, params, list(inputs))
     return Network(
         graph,

@@ -38,7 +38,7 @@ import numpy as np
 
 from . import int8_zoo
 from .zoo_networks import Array, NotTraceable, build, family_of, networks, no_weights, prepare, random_weights
-from .zoo_reference import DRAWS, compiled, held_to_mxnet, reference, run_mxnet, with_masked_regions, without_sorting
+from .zoo_reference import DRAWS, compiled, held_to_mxnet, past_sorting, reference
 from .zoo_report import read, write
 
 LAST = ("int8", "custom classes", "frames of videos", "others")
@@ -68,14 +68,11 @@ def comparison(name: str) -> dict[str, Any]:
     row["compile_seconds"] = round(time.perf_counter() - start, 2)
     if family_of(name)[0] == "int8":
         return {**row, **int8_zoo.comparison(symbol, params, data, model)}
-    cut = without_sorting(symbol)
+    cut = past_sorting(symbol, params, data)
     draws = DRAWS if cut is None else DRAWS[:1]  # what is not judged is not worth more
     row["reference"], row["headroom"], row["difference"] = held_to_mxnet(symbol, {"data": data}, params, model, draws)
     if cut is not None:
-        rest, jumps, names = cut
-        found = run_mxnet(with_masked_regions(jumps), {"data": data, **params}, "float32")
-        needed = set(rest.list_inputs())
-        inputs = {n: a for n, a in [("data", data), *zip(names, found)] if n in needed}
+        rest, inputs = cut
         inner = compiled(rest, params, inputs)
         row["headroom_whole"] = row["headroom"]
         row["reference"], row["headroom"], row["difference"] = held_to_mxnet(rest, inputs, params, inner)
@@ -101,14 +98,8 @@ def locate(name: str) -> None:
     from harness import numerics
 
     symbol, params, data = build(name, random_weights)
-    arrays = {"data": data, **params}
-    cut = without_sorting(symbol)
-    inputs = {"data": data}
-    if cut is not None:
-        found = run_mxnet(with_masked_regions(cut[1]), arrays, "float32")
-        symbol = cut[0]
-        inputs |= {n: a for n, a in zip(cut[2], found) if n in symbol.list_inputs()}
-        arrays |= inputs
+    symbol, inputs = past_sorting(symbol, params, data) or (symbol, {"data": data})
+    arrays = {**params, **inputs}
     graph = json.loads(symbol.tojson())
     inner = symbol.get_internals()
     variables = {node["name"] for node in graph["nodes"] if node["op"] == "null"}

@@ -139,6 +139,17 @@ def without_sorting(symbol: Any) -> tuple[Any, Any, list[str]] | None:
     )
 
 
+def past_sorting(symbol: Any, params: Mapping[str, Array], data: Array) -> tuple[Any, dict[str, Array]] | None:
+    """The symbol cut by ``without_sorting``, and its inputs: the image, and MXNet's outputs of what sorts."""
+    cut = without_sorting(symbol)
+    if cut is None:
+        return None
+    rest, jumps, names = cut
+    found = run_mxnet(with_masked_regions(jumps), {"data": data, **params}, "float32")
+    needed = set(rest.list_inputs())
+    return rest, {n: a for n, a in [("data", data), *zip(names, found)] if n in needed}
+
+
 def compiled(symbol: Any, params: Mapping[str, Array], inputs: Mapping[str, Array], **options: Any) -> Any:
     import harness
 
