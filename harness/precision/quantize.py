@@ -9,7 +9,7 @@ moves the quantization up through what only selects values, and has no pooling o
 volumes (I3D: 12.5 dB for 39); convolutions in groups of a number of channels that it has no kernel for; those in
 groups whose result is not quantized again (a depthwise convolution over 16 bits: 0.3 dB for 36; larger groups over
 float32 are right, and the others have not been tried); and what reads a depthwise convolution that is wide, activations
-between (over 16 bits, a leaky ReLU or a hard swish between: 2 dB for 28 and 23; the others have not been tried).
+between. The last was blamed for what an activation with constants did (narrow.py); without it nothing has been run since.
 """
 
 from __future__ import annotations
