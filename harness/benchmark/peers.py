@@ -24,6 +24,7 @@ from harness.errors import ExecutionError  # absolute: the worker runs this file
 Call = Callable[[], Sequence[Any]]
 Open = Callable[[Mapping[str, Any], Mapping[str, Any], Any], Call]
 
+EXPORT_IR_VERSION = 8  # onnx would stamp its newest, which older versions of ONNX Runtime refuse
 EXPORT_OPSET = 13  # the newest for which MXNet 1.9.1 has converters; it would stamp its nodes with onnx's newest
 
 
@@ -165,6 +166,7 @@ def _restore_mapping(onnx: Any, np: Any) -> None:
 
 def _mend(path: str, onnx: Any) -> None:
     model = onnx.load(path)
+    model.ir_version = EXPORT_IR_VERSION
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     del model.graph.input[:]

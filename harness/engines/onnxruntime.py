@@ -16,7 +16,8 @@ from onnx import defs
 
 from .. import plugins
 from ..errors import BuildError, EngineMissing, ExecutionError, OptionError
-from ..operators.context import OPSET, Fragment
+from ..operators.context import Fragment, Value
+from . import onnxruntime_versions as versions
 from .base import Array, BuildRequest, Session, check_known
 from .layers import Layer, LayerTime
 
@@ -41,10 +42,6 @@ _OPEN = 2**31 - 1  # the last version of a kernel that has none
 _WRONG_ON_INTEGERS = ["DoubleQDQPairsRemover", "QDQPropagationTransformer"]
 # A bias is rounded to the product of two scales, which float16 has not: 1e-7 has one bit there.
 _WRONG_ON_NARROW_SCALES = ["WeightBiasQuantization"]
-
-# Versions that mended what was wrong before (1.22.1 to 1.31.1 were tried; Python 3.10 has none above 1.23).
-_AVERAGES = (1, 25)  # AveragePool divides by the padding of another axis
-_FUSES_FLOAT64 = (1, 26)  # MatmulTransposeFusion makes products of float64, which have no kernel
 
 # ONNX Runtime runs float16 nodes for which it has no kernel in float32, with casts that it inserts itself.
 _RUNS_AS = {"tensor(float16)": "tensor(float)"}
@@ -82,21 +79,21 @@ class OnnxRuntimeEngine:
 
     def refuse(self, fragment: Fragment) -> str | None:
         types = {name: _dtype_text(value.dtype) for name, value in fragment.values.items()}
-        return self._refuse(fragment.nodes, types)
+        return self._refuse(fragment.nodes, types, fragment.values)
 
-    def _refuse(self, nodes: Iterable[onnx.NodeProto], known: Mapping[str, str]) -> str | None:
+    def _refuse(
+        self, nodes: Iterable[onnx.NodeProto], known: Mapping[str, str], values: Mapping[str, Value]
+    ) -> str | None:
         """The same for nodes whose values have these types; bodies of control flow included."""
         for node in nodes:
             if plugins.is_plugin(node):
                 return "onnxruntime runs no plugins"
-            if self.release < _AVERAGES and _counts_padding(node):
-                return (
-                    f"onnxruntime {self.version} divides a mean over padding that differs between the axes by a wrong "
-                    f"number; 1.25 does not (Python 3.11 and newer have it)"
-                )
+            reason = versions.refuse(node, values, self.release)
+            if reason:
+                return reason
             types = tuple(known.get(name) for name in node.input)
             results = tuple(known.get(name) for name in node.output)
-            if not _has_kernel(node.op_type, types, results):
+            if not _has_kernel(node.op_type, versions.opset(self.release), types, results):
                 return (
                     f"onnxruntime {self.version} has no kernel for {node.op_type} of {', '.join(filter(None, types))}"
                 )
@@ -104,7 +101,7 @@ class OnnxRuntimeEngine:
                 if attribute.HasField("g"):
                     body = attribute.g
                     inner = {info.name: _elem_text(info) for info in (*body.input, *body.output, *body.value_info)}
-                    reason = self._refuse(body.node, {**known, **inner})
+                    reason = self._refuse(body.node, {**known, **inner}, values)
                     if reason:
                         return reason
         return None
@@ -123,7 +120,7 @@ class OnnxRuntimeEngine:
         options = self._session_options(request)
         change(options)
         try:
-            payload, folder = serialise(request.model)
+            payload, folder = serialise(request.model, functools.partial(versions.mend, release=self.release))
             if folder:
                 options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
             return self.library.InferenceSession(
@@ -153,10 +150,7 @@ class OnnxRuntimeEngine:
 
 def _disabled(model: ir.Model, release: tuple[int, ...]) -> list[str] | None:
     """The optimizers that give wrong numbers on this model, or nodes that cannot be run."""
-    found: list[str] = []
-    products = (node for node in model.graph if node.op_type == "MatMul")
-    if release < _FUSES_FLOAT64 and any(node.outputs[0].dtype == ir.DataType.DOUBLE for node in products):
-        found.append("MatmulTransposeFusion")
+    found = versions.disabled(model, release)
     pairs = [node for node in model.graph if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     if pairs:
         scales = (node.inputs[1] for node in pairs)
@@ -213,10 +207,13 @@ def _constant_bytes(model: ir.Model) -> int:
     return sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
 
 
-def serialise(model: ir.Model) -> tuple[bytes | str, str]:
+def serialise(
+    model: ir.Model, change: Callable[[onnx.ModelProto], None] = lambda proto: None
+) -> tuple[bytes | str, str]:
     """The model as bytes, and the folder of the file its large constants stay in ("" if there is none).
 
-    ONNX Runtime maps that file itself, so a network's parameters are in memory once.
+    ONNX Runtime maps that file itself, so a network's parameters are in memory once. ``change`` is made to what is
+    written, not to the model.
     """
     external = [
         value.const_value
@@ -225,11 +222,13 @@ def serialise(model: ir.Model) -> tuple[bytes | str, str]:
     ]
     folders = {str(tensor.base_dir) for tensor in external}
     if len(folders) > 1 or _constant_bytes(model) - sum(tensor.nbytes for tensor in external) > _INLINE_LIMIT:
-        return _spill(model), ""
-    return ir.to_proto(model).SerializeToString(), os.path.abspath(folders.pop()) if folders else ""
+        return _spill(model, change), ""
+    proto = ir.to_proto(model)
+    change(proto)
+    return proto.SerializeToString(), os.path.abspath(folders.pop()) if folders else ""
 
 
-def _spill(model: ir.Model) -> str:
+def _spill(model: ir.Model, change: Callable[[onnx.ModelProto], None]) -> str:
     """The model saved with all its constants in one file, in a folder that is gone with the process."""
     folder = tempfile.mkdtemp(prefix="mxtrt-")
     import atexit
@@ -238,18 +237,13 @@ def _spill(model: ir.Model) -> str:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = os.path.join(folder, "model.onnx")
     ir.save(model, path, external_data="model.data")
+    proto = onnx.load(path, load_external_data=False)
+    change(proto)
+    onnx.save(proto, path)
     return path
 
 
 # --- capability ------------------------------------------------------------------------------------------------------
-
-
-def _counts_padding(node: onnx.NodeProto) -> bool:
-    """Whether this is a mean that counts the padding, of which the axes have not the same."""
-    if node.op_type != "AveragePool":
-        return False
-    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-    return bool(attributes.get("count_include_pad")) and len(set(attributes.get("pads", ()))) > 1
 
 
 @functools.cache
@@ -266,8 +260,8 @@ def _kernels() -> dict[str, list[tuple[int, int, dict[str, frozenset[str]]]]]:
 
 
 @functools.cache
-def _has_kernel(op_type: str, inputs: tuple[str | None, ...], outputs: tuple[str | None, ...]) -> bool:
-    schema: Any = defs.get_schema(op_type, OPSET, "")
+def _has_kernel(op_type: str, opset: int, inputs: tuple[str | None, ...], outputs: tuple[str | None, ...]) -> bool:
+    schema: Any = defs.get_schema(op_type, opset, "")
     if schema.has_function or schema.has_context_dependent_function:
         return True  # ONNX Runtime expands what it has no kernel for
     bound = _bind(schema.inputs, inputs) + _bind(schema.outputs, outputs)

@@ -16,7 +16,7 @@ import onnx
 from onnx import defs, helper, shape_inference
 
 from ..dims import Dim, FloorDiv, Shape, Size, is_static, product
-from ..errors import InputError
+from ..errors import InputError, ParameterError
 from ..graph import Graph, Node, TensorType
 from ..open_sizes import OpenSizes
 from .registry import Unsupported
@@ -472,6 +472,19 @@ def static(size: Size, what: str) -> int:
     if isinstance(size, Dim):
         raise Unsupported(f"{what} must be known at compile time, and is {size}; give it a fixed size in inputs=")
     return size
+
+
+def check_vector(value: Value, size: Size, what: str) -> None:
+    """That a parameter has one axis, of this size where both are known.
+
+    No refusal: engines may read beyond what there is, and so does MXNet, whose BatchNorm asks for no shape.
+
+    Raises:
+        ParameterError: it has another shape.
+    """
+    known = isinstance(size, int) and value.rank == 1 and isinstance(value.shape[0], int)
+    if value.rank != 1 or (known and value.shape != (size,)):
+        raise ParameterError(f"its {what} has the shape {value.shape}, ({size},) is asked for")
 
 
 def elements(kind: TensorType) -> Size:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..dims import Size, ceil_div, is_static
 from ..graph import TensorType
-from .context import Context, Value, static
+from .context import Context, Value, check_vector, static
 from .registry import Unsupported, operator
 from .schema import Attributes
 
@@ -35,6 +35,8 @@ def convolved(cx: Context, a: Attributes, data: Value, weight: Value, bias: Valu
     expected = (a.num_filter, channels // a.num_group, *kernel)
     if w.shape != expected:
         raise Unsupported(f"its weight has the shape {w.shape}, its attributes say {expected}")
+    if bias is not None:
+        check_vector(bias, a.num_filter, "bias")
     if any(p > (k - 1) * e for p, k, e in zip(pad, kernel, dilate)):
         x, pad = _bordered(cx, x, pad), (0,) * dims
     y = cx.op(
@@ -67,6 +69,11 @@ def deconvolution(cx: Context, a: Attributes, data: Value, weight: Value, bias: 
     kernel, stride, dilate, pad = _window(a, dims)
     adj = tuple(a.adj) or (0,) * dims
     _check_bias(a, bias)
+    expected = (static(x.shape[1], "the number of channels"), a.num_filter // a.num_group, *kernel)
+    if w.shape != expected:
+        raise Unsupported(f"its weight has the shape {w.shape}, its attributes say {expected}")
+    if bias is not None:
+        check_vector(bias, a.num_filter, "bias")
     target = tuple(a.target_shape)
     begin, end = list(pad), list(pad)
     full = [(x.shape[2 + i] - 1) * stride[i] + dilate[i] * (kernel[i] - 1) + 1 for i in range(dims)]
@@ -333,6 +340,7 @@ def _window(a: Attributes, dims: int) -> tuple[tuple[int, ...], ...]:
 
 
 def _check_bias(a: Attributes, bias: Value | None) -> None:
+    """That there is one where the attributes say so."""
     if a.no_bias and bias is not None:
         raise Unsupported("no_bias is set, and there is a bias")
     if not a.no_bias and bias is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..dims import product
 from ..graph import TensorType
-from .context import Context, Value, static
+from .context import Context, Value, check_vector, static
 from .registry import Unsupported, operator
 from .schema import Attributes
 
@@ -24,6 +24,8 @@ def connected(cx: Context, a: Attributes, data: Value, weight: Value, bias: Valu
     if weight.shape != expected:
         raise Unsupported(f"its weight has the shape {weight.shape}, data and num_hidden ask for {expected}")
     if bias is not None:
+        if bias.shape not in ((a.num_hidden,), (a.num_hidden, 1)):  # MXNet takes both
+            check_vector(bias, a.num_hidden, "bias")
         bias = cx.reshape(bias, (a.num_hidden,))
     rows = cx.reshape(x, (product(x.shape[:-1]), x.shape[-1]))
     y = cx.op("Gemm", rows, weight, bias, type=TensorType(x.dtype, (rows.shape[0], a.num_hidden)), transB=1)

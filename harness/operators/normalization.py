@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..dims import product
-from .context import Context, Value, static
+from .context import Context, Value, check_vector, static
 from .registry import Unsupported, operator
 from .schema import Attributes
 
@@ -55,6 +55,8 @@ def _batch_norm(
     cx: Context, a: Attributes, data: Value, gamma: Value, beta: Value, mean: Value, variance: Value
 ) -> Value:
     axis = _axis(a.axis if "axis" in a._types else 1, data)
+    for value, what in ((gamma, "gamma"), (beta, "beta"), (mean, "moving mean"), (variance, "moving variance")):
+        check_vector(value, data.shape[axis], what)
     ones = tuple(static(size, "gamma's size") for size in gamma.shape)
     scale = cx.const(np.ones(ones, gamma.dtype)) if a.fix_gamma else gamma
     x = cx.cast(data, gamma.dtype)  # 16-bit data come with float32 parameters, and MXNet computes in float32
@@ -78,6 +80,8 @@ def _to_second(axis: int, rank: int) -> list[int]:
 def layer_norm(cx: Context, a: Attributes, data: Value, gamma: Value, beta: Value) -> list[Value]:
     """Along one axis. Outputs: y, mean, sqrt(var + eps), the latter two with that axis kept as 1."""
     axis = _axis(a.axis, data)
+    check_vector(gamma, data.shape[axis], "gamma")
+    check_vector(beta, data.shape[axis], "beta")
     last = data.rank - 1
     swapped = [i for i in range(data.rank) if i != axis] + [axis]
     x = cx.transpose(data, swapped)
@@ -91,6 +95,8 @@ def instance_norm(cx: Context, a: Attributes, data: Value, gamma: Value, beta: V
     """Over all axes but the first two; eps defaults to 1e-3."""
     if data.rank < 3:
         raise Unsupported(f"its data have {data.rank} axes; 3 or more are needed")
+    check_vector(gamma, data.shape[1], "gamma")
+    check_vector(beta, data.shape[1], "beta")
     return cx.op("InstanceNormalization", data, gamma, beta, type=data.type, epsilon=a.eps)
 
 
@@ -100,8 +106,10 @@ def group_norm(cx: Context, a: Attributes, data: Value, gamma: Value, beta: Valu
     if data.rank < 3:
         raise Unsupported(f"its data have {data.rank} axes; 3 or more are needed")
     channels, groups = static(data.shape[1], "the number of channels"), a.num_groups
-    if groups < 1 or channels % groups or gamma.shape != (groups,):
-        raise Unsupported(f"num_groups={groups} with {channels} channels and a gamma of shape {gamma.shape}")
+    if groups < 1 or channels % groups:
+        raise Unsupported(f"num_groups={groups} with {channels} channels")
+    check_vector(gamma, groups, "gamma")
+    check_vector(beta, groups, "beta")
     rest = channels // groups * product(data.shape[2:])
     rows = cx.reshape(data, (data.shape[0], groups, rest))
     y = cx.op("InstanceNormalization", rows, gamma, beta, type=rows.type, epsilon=a.eps)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..dims import Shape, is_static
 from ..graph import TensorType
 from .context import Context, Value, static
 from .indexing import counted
@@ -51,8 +52,9 @@ def rnn(cx: Context, a: Attributes, data: Value, parameters: Value, state: Value
     x, last_states, last_cells = data, [], []
     for layer in range(a.num_layers):
         here = slice(layer * directions, (layer + 1) * directions)
-        hidden = _initial(cx, state, here, a.num_layers * directions)
-        memory = _initial(cx, cell, here, a.num_layers * directions) if cell is not None else None
+        rows = (a.num_layers * directions, data.shape[1])
+        hidden = _initial(cx, state, here, (*rows, a.projection_size or a.state_size))
+        memory = _initial(cx, cell, here, (*rows, a.state_size)) if cell is not None else None
         if a.projection_size is None and limits is None:
             x, end, end_cell = _layer(cx, a, x, cells[here], hidden, memory, lengths)
         else:
@@ -118,13 +120,17 @@ def _cut(cx: Context, x: Value, begin: int, end: int) -> Value:
     return cx.const(x.const[begin:end]) if x.const is not None else cx.slice(x, [begin], [end], [0])
 
 
-def _initial(cx: Context, state: Value, here: slice, count: int) -> Value | None:
+def _initial(cx: Context, state: Value, here: slice, expected: Shape) -> Value | None:
     """The states at the start of one layer, or None where they are zeros for certain."""
     if state.const is not None and not state.const.any():
         return None
-    if state.shape[0] != count:
-        raise Unsupported(f"a state of shape {state.shape}; its first axis must be {count}, layers times directions")
-    return cx.slice(state, [here.start], [here.stop], [0]) if count > here.stop - here.start else state
+    known = [(is_, asked) for is_, asked in zip(state.shape, expected) if is_static((is_, asked))]
+    if state.rank != 3 or any(is_ != asked for is_, asked in known):
+        wanted = f"({', '.join(map(str, expected))})"
+        raise Unsupported(
+            f"a state of shape {state.shape}; {wanted} is asked for: layers times directions, batch, size"
+        )
+    return cx.slice(state, [here.start], [here.stop], [0]) if expected[0] != here.stop - here.start else state
 
 
 def _layer(

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import harness
 from harness import numerics
+from harness.engines.base import get_engine
 from harness.engines.mxnet import symbol_of
 from harness.engines.tensorrt.integers import with_wide_integers
 from harness.frontend.compat import available, mxnet
@@ -95,7 +96,7 @@ def test_network(precision: str, calibrated: bool) -> None:
     if precision == "fp32":
         np.testing.assert_array_equal(found, wanted)
     else:
-        assert numerics.sqnr(found, wanted) > 40
+        assert numerics.sqnr(found, wanted) > (40 if get_engine("onnxruntime").release >= (1, 28) else 30)
 
 
 @needs_mxnet

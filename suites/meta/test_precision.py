@@ -16,11 +16,13 @@ from onnx import helper
 import harness
 from harness import numerics
 from harness.compiler import compile_graph
+from harness.engines import base as engines
 from harness.engines import plan_cache
 from harness.engines.layers import owner_of
 from harness.engines.mxnet import graph_json
 from harness.engines.onnxruntime import OnnxRuntimeEngine
 from harness.graph import Entry, Graph, Node
+from harness.operators.context import IR_VERSION
 from harness.precision import Request, convert
 from harness.precision.calibration import (
     CALIBRATORS,
@@ -132,7 +134,7 @@ def test_a_bias_is_not_rounded_to_a_scale_below_float16():
 
     options = {"calibration": SAMPLES, "exclude": ["stem", "dense"]}
     wide, narrow = found("int8", **options), found("int8", base_precision="fp16", **options)
-    assert numerics.sqnr(narrow, wide) > 40
+    assert numerics.sqnr(narrow, wide) > (40 if engines.get_engine("onnxruntime").release >= (1, 28) else 35)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8", "fp8"])
@@ -179,7 +181,7 @@ class Recorder(OnnxRuntimeEngine):
 
     def build(self, request):
         self.built = request.model
-        return super().build(replace(request, model=ir.from_proto(helper.make_model(_IDENTITY))))
+        return super().build(replace(request, model=ir.from_proto(helper.make_model(_IDENTITY, ir_version=IR_VERSION))))
 
 
 @pytest.mark.parametrize("base", ["fp16", "bf16"])

@@ -282,7 +282,30 @@ def _strided_and_dilated(case: Case) -> bool:
     return any(s > 1 and e > 1 for s, e in zip(stride, dilate))
 
 
+def _counts_unequal_padding(case: Case) -> bool:
+    """Whether a mean counts padding that differs between the axes, or between the two ends of one."""
+    sizes = {name: ast.literal_eval(case.attributes.get(name, "()")) for name in ("kernel", "stride", "pad")}
+    mean = case.attributes.get("pool_type") in ("avg", "sum")
+    counts = mean and case.attributes.get("count_include_pad") != "False"
+    full = case.attributes.get("pooling_convention") == "full"
+    return counts and bool(sizes["pad"]) and (full or len(set(sizes["pad"])) > 1)
+
+
 LIMITATIONS = [
+    Limitation(
+        ("Pooling",),
+        "means that count a padding that differs between the axes (or, with pooling_convention=full, between the ends of "
+        "one): ONNX Runtime before 1.25, the last for Python 3.10 among them, divides by a wrong number",
+        "UNSUPPORTED",
+        _counts_unequal_padding,
+        Case(
+            "Pooling",
+            {"kernel": "(3, 2)", "pad": "(1, 0)", "pool_type": "avg", "count_include_pad": "True"},
+            {"data": Tensor((1, 1, 4, 4))},
+        ),
+        engines=("onnxruntime",),
+        before=(1, 25),
+    ),
     Limitation(
         ("Pooling_v1",),
         "pooling_convention=full with a stride above the kernel's size: the last window may hold no data, and its maximum "

@@ -9,8 +9,11 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from harness.engines.base import get_engine
 
 from .case import Case, Tensor
 
@@ -31,6 +34,7 @@ class Limitation:
         engines: the engines it concerns; () is all.
         precisions: the precisions it concerns; () is all.
         stable: False where MXNet's answer is memory that nobody wrote, which may happen to be right.
+        before: of ONNX Runtime, the first version that it does not concern.
     """
 
     operators: tuple[str, ...]
@@ -41,6 +45,12 @@ class Limitation:
     engines: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
     stable: bool = True
+    before: tuple[int, int] | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it concerns the version that is installed."""
+        return self.before is None or _release() < self.before
 
     def concerns(self, case: Case, engine: str, precision: str) -> bool:
         """Whether a case on an engine in a precision is concerned."""
@@ -48,8 +58,14 @@ class Limitation:
             case.operator in self.operators
             and (not self.engines or engine in self.engines)
             and (not self.precisions or precision in self.precisions)
+            and self.is_here
             and self.matches(case)
         )
+
+
+def _release() -> tuple[int, ...]:
+    engine: Any = get_engine("onnxruntime")
+    return tuple(engine.release)
 
 
 HALF_MAX = float(np.finfo(np.float16).max)

@@ -191,6 +191,19 @@ def normalized(case: Case) -> int:
 
 LIMITATIONS = [
     Limitation(
+        ("LayerNorm",),
+        "one number normalized: ONNX Runtime before 1.24, the last for Python 3.10 among them, refuses it in the run",
+        "UNSUPPORTED",
+        lambda case: normalized(case) == 1,
+        Case(
+            "LayerNorm",
+            {},
+            {name: Tensor(shape) for name, shape in (("data", (2, 1)), ("gamma", (1,)), ("beta", (1,)))},
+        ),
+        engines=("onnxruntime",),
+        before=(1, 24),
+    ),
+    Limitation(
         ("LayerNorm", "InstanceNorm", "GroupNorm"),
         "one number normalized is 0, and of two only the order counts: nothing of the answer depends on how the inputs "
         "are rounded, but every way to compute it rounds their mean, by up to u |x| / sqrt(variance + eps)",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .case import DEFAULT, Attributes, Draw, Inputs, Spec, Tensor
+from .case import DEFAULT, Attributes, Case, Draw, Inputs, Spec, Tensor
+from .limitations import Limitation
 
 
 def grid_generator(d: Draw, a: Attributes) -> Inputs:
@@ -127,5 +128,21 @@ SPECS = [
         {**_DEFORMABLE, "im2col_step": [DEFAULT, 1]},
         modulated,
         terms=_products,
+    ),
+]
+
+LIMITATIONS = [
+    Limitation(
+        ("_contrib_DeformableConvolution", "_contrib_ModulatedDeformableConvolution"),
+        "ONNX Runtime before 1.25, the last for Python 3.10 among them, has no kernel for them",
+        "UNSUPPORTED",
+        lambda case: True,
+        Case(
+            "_contrib_DeformableConvolution",
+            {"kernel": "(1, 1)", "num_filter": "1", "no_bias": "True"},
+            {"data": Tensor((1, 1, 2, 2)), "offset": Tensor((1, 2, 2, 2)), "weight": Tensor((1, 1, 1, 1))},
+        ),
+        engines=("onnxruntime",),
+        before=(1, 25),
     ),
 ]

@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from harness.engines import base, onnxruntime_versions
+
 from . import plugins
 from .cuda import DoubleCuda
 
@@ -133,8 +135,12 @@ class Runner:
         options.log_severity_level, options.intra_op_num_threads = 4, 1
         if folder:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-        content = model if isinstance(model, bytes) else model.SerializeToString()
-        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        proto = onnx.load_from_string(model) if isinstance(model, bytes) else model
+        engine: Any = base.get_engine("onnxruntime")
+        onnxruntime_versions.mend(proto, engine.release)
+        self._session = onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
         self.reads = [item.name for item in self._session.get_inputs()]
         self.names = [item.name for item in self._session.get_outputs()]
 
