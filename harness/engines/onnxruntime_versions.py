@@ -30,17 +30,13 @@ def opset(release: Release) -> int:
 
 def refuse(node: onnx.NodeProto, values: Mapping[str, Value], release: Release) -> str | None:
     """Why a node cannot be left to a version, None if it can."""
-    version = f"onnxruntime {'.'.join(map(str, release))}"
     if release < AVERAGES and _counts_padding(node):
-        return (
-            f"{version} divides a mean over padding that differs between the axes by a wrong number; "
-            f"1.25 does not (Python 3.11 and newer have it)"
-        )
-    if release < NORMALIZES_ONE and node.op_type == "LayerNormalization":
-        scale = values.get(node.input[1])
-        if scale is not None and scale.shape == (1,):
-            return f"{version} does not normalize one number; 1.24 does (Python 3.11 and newer have it)"
-    return None
+        reason = "divides a mean over padding that differs between the axes by a wrong number; 1.25 does not"
+    elif release < NORMALIZES_ONE and _normalizes_one(node, values):
+        reason = "does not normalize one number; 1.24 does"
+    else:
+        return None
+    return f"onnxruntime {'.'.join(map(str, release))} {reason} (Python 3.11 and newer have it)"
 
 
 def _counts_padding(node: onnx.NodeProto) -> bool:
@@ -49,6 +45,11 @@ def _counts_padding(node: onnx.NodeProto) -> bool:
         return False
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     return bool(attributes.get("count_include_pad")) and len(set(attributes.get("pads", ()))) > 1
+
+
+def _normalizes_one(node: onnx.NodeProto, values: Mapping[str, Value]) -> bool:
+    scale = values.get(node.input[1]) if node.op_type == "LayerNormalization" else None
+    return scale is not None and scale.shape == (1,)
 
 
 def disabled(model: ir.Model, release: Release) -> list[str]:

@@ -474,6 +474,16 @@ def static(size: Size, what: str) -> int:
     return size
 
 
+def check_weight(weight: Value, expected: Shape) -> None:
+    """That a weight has the shape which the attributes and the data ask for.
+
+    Raises:
+        Unsupported: it has another.
+    """
+    if weight.shape != expected:
+        raise Unsupported(f"its weight has the shape {weight.shape}, its attributes say {expected}")
+
+
 def check_vector(value: Value, size: Size, what: str) -> None:
     """That a parameter has one axis, of this size where both are known.
 

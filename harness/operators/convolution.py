@@ -8,7 +8,7 @@ import numpy as np
 
 from ..dims import Size, ceil_div, is_static
 from ..graph import TensorType
-from .context import Context, Value, check_vector, static
+from .context import Context, Value, check_vector, check_weight, static
 from .registry import Unsupported, operator
 from .schema import Attributes
 
@@ -32,9 +32,7 @@ def convolved(cx: Context, a: Attributes, data: Value, weight: Value, bias: Valu
     kernel, stride, dilate, pad = _window(a, dims)
     sizes = tuple(_out_size(x.shape[2 + i], kernel[i], stride[i], dilate[i], 2 * pad[i]) for i in range(dims))
     channels = static(x.shape[1], "the number of channels")
-    expected = (a.num_filter, channels // a.num_group, *kernel)
-    if w.shape != expected:
-        raise Unsupported(f"its weight has the shape {w.shape}, its attributes say {expected}")
+    check_weight(w, (a.num_filter, channels // a.num_group, *kernel))
     if bias is not None:
         check_vector(bias, a.num_filter, "bias")
     if any(p > (k - 1) * e for p, k, e in zip(pad, kernel, dilate)):
@@ -69,9 +67,7 @@ def deconvolution(cx: Context, a: Attributes, data: Value, weight: Value, bias: 
     kernel, stride, dilate, pad = _window(a, dims)
     adj = tuple(a.adj) or (0,) * dims
     _check_bias(a, bias)
-    expected = (static(x.shape[1], "the number of channels"), a.num_filter // a.num_group, *kernel)
-    if w.shape != expected:
-        raise Unsupported(f"its weight has the shape {w.shape}, its attributes say {expected}")
+    check_weight(w, (static(x.shape[1], "the number of channels"), a.num_filter // a.num_group, *kernel))
     if bias is not None:
         check_vector(bias, a.num_filter, "bias")
     target = tuple(a.target_shape)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..dims import Dim, Shape, Size, is_static, product
 from ..graph import TensorType
-from .context import Context, Value, static
+from .context import Context, Value, check_weight, static
 from .registry import Unsupported, operator, refuse
 from .reshaping import axes_of, axis_of, cut, flat, given, line_of, sizes_of
 from .schema import Attributes
@@ -232,8 +232,7 @@ def take(cx: Context, a: Attributes, data: Value, indices: Value) -> Value:
 @operator("Embedding", "_contrib_SparseEmbedding", ignore=("sparse_grad",))
 def embedding(cx: Context, a: Attributes, data: Value, weight: Value) -> Value:
     """Rows of ``weight`` by index; indices outside are clipped."""
-    if weight.shape != (a.input_dim, a.output_dim):
-        raise Unsupported(f"its weight has the shape {weight.shape}, its attributes say {(a.input_dim, a.output_dim)}")
+    check_weight(weight, (a.input_dim, a.output_dim))
     a.ignore("dtype")  # the weight has it
     return _gathered(cx, weight, inside(cx, whole(cx, data), a.input_dim, "clip"), 0)
 

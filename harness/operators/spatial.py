@@ -6,7 +6,7 @@ import numpy as np
 
 from ..dims import ceil_div
 from ..graph import TensorType
-from .context import Context, Value, check_vector, static
+from .context import Context, Value, check_vector, check_weight, static
 from .registry import Unsupported, operator, refuse
 from .schema import Attributes
 
@@ -158,9 +158,7 @@ def _deformed(
     kernel, stride, dilate, pad = _window(a)
     if a.no_bias and bias is not None:
         raise Unsupported("no_bias is set, and there is a bias")
-    expected = (a.num_filter, static(data.shape[1], "the number of channels") // a.num_group, *kernel)
-    if weight.shape != expected:
-        raise Unsupported(f"its weight has the shape {weight.shape}, its attributes say {expected}")
+    check_weight(weight, (a.num_filter, static(data.shape[1], "the number of channels") // a.num_group, *kernel))
     if bias is not None:
         check_vector(bias, a.num_filter, "bias")
     kind = TensorType(data.dtype, (data.shape[0], a.num_filter, *offset.shape[2:]))

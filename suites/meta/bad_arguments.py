@@ -30,7 +30,8 @@ PARAMS: list[Any] = [
     _changed(conv_weight=np.zeros((4, 3, 3, 3), np.int32)), _changed(conv_weight=np.zeros((4, 3, 3, 3), np.float64)),
     _changed(conv_weight=np.zeros((4, 3, 3, 3), np.complex64)), _changed(fc_weight=np.zeros((0, 64), np.float32)),
     _changed(bn_gamma=np.zeros((), np.float32)), _changed(slope=np.zeros((3,), np.float32)),
-    *(_changed(conv_bias=np.zeros(shape, np.float32)) for shape in ((1,) * 32, (1,), (3,), (5,), (4, 1))), _changed(conv_bias=np.broadcast_to(np.float32(1), (2**40,))),
+    *(_changed(conv_bias=np.zeros(shape, np.float32)) for shape in ((1,) * 32, (1,), (3,), (5,), (4, 1))),
+    _changed(conv_bias=np.broadcast_to(np.float32(1), (2**40,))),
     _changed(fc_bias=np.array(["a"] * 5)), _changed(fc_bias=np.zeros(5, "datetime64[s]")), _changed(fc_bias=[1, [2]]),
 ]  # fmt: skip
 INPUTS: list[Any] = [

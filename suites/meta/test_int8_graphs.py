@@ -86,7 +86,11 @@ def of_mxnet(symbol: Any, arrays: dict[str, np.ndarray]) -> np.ndarray:
 @needs_mxnet
 @pytest.mark.parametrize("calibrated", [True, False])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_network(precision: str, calibrated: bool) -> None:
+def test_network(precision: str, calibrated: bool, request: pytest.FixtureRequest) -> None:
+    engine: Any = get_engine("onnxruntime")
+    if precision == "fp16" and calibrated and engine.release < (1, 28):
+        reason = "its kernels for float16 are some decibels less accurate (34 dB in 1.23)"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     symbol, params = network(calibrated)
     data = RNG.uniform(-1, 1, (2, 3, 12, 12)).astype(np.float32)
     model = harness.compile(
@@ -96,7 +100,7 @@ def test_network(precision: str, calibrated: bool) -> None:
     if precision == "fp32":
         np.testing.assert_array_equal(found, wanted)
     else:
-        assert numerics.sqnr(found, wanted) > (40 if get_engine("onnxruntime").release >= (1, 28) else 30)
+        assert numerics.sqnr(found, wanted) > 40
 
 
 @needs_mxnet

@@ -16,7 +16,10 @@ from harness.precision import Request, convert
 from scripts import gpu_int8
 
 pytestmark = pytest.mark.mxnet
-VERDICTS = [(36, 37, "right"), (33.9, 37, "wrong"), (2, 28, "wrong"), (55, 68, "right"), (49, 68, "wrong")]
+VERDICTS = [
+    (36, 37, True, "right"), (33.9, 37, True, "wrong"), (2, 28, True, "wrong"), (55, 68, True, "wrong"),
+    (55, 68, False, gpu_int8.ALL_WIDE),
+]  # fmt: skip
 LEAST = 20.0  # dB: the depthwise ones with hard swish between have 22
 
 
@@ -94,9 +97,14 @@ def quantizes(value: ir.Value) -> bool:
     )
 
 
-@pytest.mark.parametrize(("ours", "theirs", "verdict"), VERDICTS)
-def test_the_verdict(ours: float, theirs: float, verdict: str) -> None:
-    assert gpu_int8.state(ours, theirs) == verdict
+@pytest.mark.parametrize(("ours", "theirs", "quantizes", "verdict"), VERDICTS)
+def test_the_verdict(ours: float, theirs: float, quantizes: bool, verdict: str) -> None:
+    assert gpu_int8.verdict(ours, theirs, quantizes) == verdict
+
+
+@pytest.mark.parametrize(("base", "wanted"), [("fp16", gpu_int8.ALL_WIDE), ("fp32", "right")])
+def test_volumes_over_16_bits_have_no_verdict(base: str, wanted: str) -> None:
+    assert gpu_int8.run_one("volumes", base, "onnxruntime")["state"] == wanted
 
 
 def test_a_run_is_stored(tmp_path, monkeypatch) -> None:

@@ -87,7 +87,7 @@ def test_models_are_stamped_and_erf_keeps_nan(numbers: tuple[int, int]) -> None:
     assert kinds.count("Where") == (0 if numbers >= (1, 27) else 2)
     engine: Any = base.get_engine("onnxruntime")
     if engine.release < (1, 27) <= numbers:
-        return  # it has no NaN by itself
+        pytest.skip(f"handed over as it should be; {engine.version} has no NaN by itself")
     x = np.array([np.nan, np.inf, -np.inf, 0.5], np.float32)
     found = engine.library.InferenceSession(payload).run(None, {"x": x, "c": np.array(True)})
     for array in found:

@@ -122,6 +122,11 @@ def test_int8_over_fp16_keeps_the_signal():
     assert numerics.sqnr(found, answer("fp32")) > 25
 
 
+@pytest.mark.xfail(
+    engines.get_engine("onnxruntime").release < (1, 28),
+    reason="INT8 over float16 is some decibels less accurate in the kernels of older versions (39 dB in 1.23)",
+    strict=True,
+)
 def test_a_bias_is_not_rounded_to_a_scale_below_float16():
     """ONNX Runtime quantizes a bias by the product of the two scales, in their type: of small inputs it was 0 there."""
     small = {
@@ -134,7 +139,7 @@ def test_a_bias_is_not_rounded_to_a_scale_below_float16():
 
     options = {"calibration": SAMPLES, "exclude": ["stem", "dense"]}
     wide, narrow = found("int8", **options), found("int8", base_precision="fp16", **options)
-    assert numerics.sqnr(narrow, wide) > (40 if engines.get_engine("onnxruntime").release >= (1, 28) else 35)
+    assert numerics.sqnr(narrow, wide) > 40
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8", "fp8"])

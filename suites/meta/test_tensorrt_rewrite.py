@@ -7,7 +7,6 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-import harness
 from harness import numerics
 from harness.engines.tensorrt import build, check_model
 from harness.engines.tensorrt import library as libraries
@@ -16,6 +15,7 @@ from harness.precision.calibration import onnxruntime_session, run_named
 from suites.ops.batch import draw_cases
 from suites.ops.case import all_specs
 from suites.ops.check import compiled
+from suites.ops.limitations import limitation_of
 
 pytestmark = pytest.mark.mxnet
 DEFORMABLE = [spec for spec in all_specs() if "DeformableConvolution" in spec.operator]
@@ -24,12 +24,10 @@ DEFORMABLE = [spec for spec in all_specs() if "DeformableConvolution" in spec.op
 def model_of(spec, number=0, precision="fp32"):
     case = draw_cases(spec, number + 1)[number]
     arrays = case.arrays()
-    try:
-        return compiled(case, arrays, "onnxruntime", precision).plan.models[0], arrays
-    except harness.UnsupportedOperator as refusal:  # of Python 3.10 it is older, and has no DeformConv
-        if "has no kernel for DeformConv" not in str(refusal):
-            raise
-        pytest.skip(str(refusal))
+    limit = limitation_of(case, "onnxruntime", precision)
+    if limit is not None and limit.before is not None:
+        pytest.skip(limit.reason)
+    return compiled(case, arrays, "onnxruntime", precision).plan.models[0], arrays
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
